@@ -1,0 +1,207 @@
+"""What ``import lic`` offers: encode, decode, read_info, is_lic. The command line calls these too.
+
+Torch is imported by the first call that needs a network; ``read_info`` and ``is_lic`` never do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lic.container import FAMILIES, Stream, is_lic, parse_stream
+from lic.errors import InputError, LicError, UsageProblem
+from lic.pictures import DEFAULT_MAX_PIXELS, Picture, read_picture
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from lic.codecs.base import Encoded
+
+__all__ = [
+    "DEFAULT_QUALITY",
+    "EncodeOptions",
+    "decode",
+    "encode",
+    "encode_picture",
+    "is_lic",
+    "read_info",
+]
+
+DEFAULT_QUALITY = 50.0
+_METADATA = ("none", "icc", "all")
+
+
+@dataclass(frozen=True)
+class EncodeOptions:
+    """Settings of an encoding; at most one of quality and the targets may be given.
+
+    Attributes:
+        codec: Family.
+        quality: 0..100, 50 when nothing else is given.
+        target_bpp: Bits per pixel of the whole file, not exceeded.
+        target_size: Bytes of the whole file, not exceeded.
+        target_psnr: dB on 8-bit RGB, reached or exceeded.
+        metadata: ``none``, ``icc`` or ``all`` (EXIF and XMP too).
+        max_pixels: Larger pictures are refused; 0 for no limit.
+        weights: File or folder of weights instead of those found.
+        threads: Strips or pictures at once; changes no byte.
+        check: Decode what was encoded and compare before returning.
+    """
+
+    codec: str = "hyperprior"
+    quality: float | None = None
+    target_bpp: float | None = None
+    target_size: int | None = None
+    target_psnr: float | None = None
+    metadata: str = "icc"
+    max_pixels: int = DEFAULT_MAX_PIXELS
+    weights: str | None = None
+    threads: int = 1
+    check: bool = False
+
+    def __post_init__(self) -> None:
+        goals = [self.quality, self.target_bpp, self.target_size, self.target_psnr]
+        if sum(g is not None for g in goals) > 1:
+            raise UsageProblem("give one of --quality, --target-bpp, --target-size, --target-psnr")
+        if self.quality is not None and not 0 <= self.quality <= 100:
+            raise UsageProblem(f"quality {self.quality:g} is outside 0..100")
+        for name in ("target_bpp", "target_size", "target_psnr"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise UsageProblem(f"--{name.replace('_', '-')} must be above 0")
+        if self.metadata not in _METADATA:
+            raise UsageProblem(f"metadata '{self.metadata}' is not one of {', '.join(_METADATA)}")
+
+
+def encode(picture: str | Path | bytes | np.ndarray | Picture, **options: Any) -> bytes:
+    """Encode a picture to the bytes of a ``.lic`` file.
+
+    The bytes depend on picture, options and weights alone: not on threads or the day.
+
+    Args:
+        picture: A path, the bytes of a picture file, uint8 RGB ``(H, W, 3)``, or a ``Picture``.
+        options: See :class:`EncodeOptions`.
+
+    Raises:
+        UsageProblem: Options contradict each other, or a target cannot be met.
+        InputError: The picture cannot be read or is not supported.
+        LimitError: It has more pixels than ``max_pixels``.
+        WeightsError: The family's weights cannot be used.
+    """
+    settings = EncodeOptions(**options)
+    return encode_picture(_as_picture(picture, settings), settings).data
+
+
+def encode_picture(picture: Picture, settings: EncodeOptions) -> Encoded:
+    """Encode a picture that is in memory; also returns figures, see ``Encoded``."""
+    from lic.codecs.registry import get_codec
+    from lic.codecs.search import encode_to_psnr, encode_to_size
+
+    codec = get_codec(settings.codec, weights=settings.weights, threads=settings.threads)
+    picture = _with_metadata(picture, settings.metadata)
+    wanted: dict[str, Any] = {"reconstruct": True} if settings.check else {}
+    if settings.target_psnr is not None:
+        encoded = encode_to_psnr(codec, picture, settings.target_psnr, **wanted)
+    elif settings.target_size is not None:
+        encoded = encode_to_size(codec, picture, settings.target_size, **wanted)
+    elif settings.target_bpp is not None:
+        size = settings.target_bpp * picture.width * picture.height / 8
+        encoded = encode_to_size(codec, picture, size, **wanted)
+    else:
+        quality = DEFAULT_QUALITY if settings.quality is None else settings.quality
+        encoded = codec.encode(picture, quality, **wanted)
+    if settings.check and codec.decode(encoded.data) != encoded.reconstruction:
+        raise LicError("internal error: the file does not decode to the encoder's reconstruction")
+    return encoded
+
+
+def decode(
+    source: str | Path | bytes,
+    *,
+    weights: str | None = None,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+    threads: int = 1,
+    name: str | None = None,
+) -> Picture:
+    """Decode a ``.lic`` file; family and weights follow from its header.
+
+    The symbols are the same on every machine; pixels may differ by 2/255 between machines and
+    never between runs on one. ``name`` stands in error messages for the source.
+
+    Raises:
+        StreamError: Anything but an intact file of a known version.
+        LimitError: More pixels than ``max_pixels``.
+        WeightsError: The weights that the file was written with are not here.
+    """
+    from lic.codecs.registry import codec_for_stream
+
+    data, path = _bytes_of(source)
+    stream = parse_stream(data, name=name or path, max_pixels=max_pixels)
+    family = FAMILIES[stream.family]
+    codec: Any = codec_for_stream(family, stream.fingerprint, weights=weights, threads=threads)
+    picture: Picture = codec.decode_stream(stream)
+    return picture
+
+
+def read_info(
+    source: str | Path | bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS
+) -> dict[str, Any]:
+    """Check a ``.lic`` file and return its header as plain values, without torch.
+
+    Raises:
+        StreamError: As :func:`decode`, for all that header and checksum show.
+        LimitError: More pixels than ``max_pixels``.
+    """
+    data, name = _bytes_of(source)
+    stream = parse_stream(data, name=name, max_pixels=max_pixels)
+    return _describe(stream, len(data))
+
+
+def _describe(stream: Stream, size: int) -> dict[str, Any]:
+    pixels = stream.width * stream.height
+    return {
+        "format_version": stream.version,
+        "family": FAMILIES[stream.family],
+        "weights": stream.fingerprint.hex(),
+        "width": stream.width,
+        "height": stream.height,
+        "grey": stream.grey,
+        "quality": round(stream.quality / 2.55, 2),
+        "bytes": size,
+        "bpp": round(8 * size / pixels, 5),
+        "payload_bytes": len(stream.payload),
+        "tiles": len(stream.tiles) if stream.tiles is not None else 1,
+        "gain_map": stream.gain_map is not None,
+        "icc_bytes": len(stream.icc or b""),
+        "exif_bytes": len(stream.exif or b""),
+        "xmp_bytes": len(stream.xmp or b""),
+        "skipped_sections": list(stream.unknown),
+    }
+
+
+def _bytes_of(source: str | Path | bytes) -> tuple[bytes, str | None]:
+    if isinstance(source, bytes):
+        return source, None
+    from lic.files import read_input
+
+    return read_input(str(source)), str(source)
+
+
+def _as_picture(source: Any, settings: EncodeOptions) -> Picture:
+    if isinstance(source, Picture):
+        return source
+    if isinstance(source, str | Path | bytes):
+        data, name = _bytes_of(source)
+        return read_picture(data, name=name or "picture", max_pixels=settings.max_pixels)
+    shape, kind = getattr(source, "shape", None), getattr(source, "dtype", None)
+    if shape is None or len(shape) != 3 or shape[2] != 3 or str(kind) != "uint8" or 0 in shape:
+        raise InputError("a picture array must be uint8 of shape (height, width, 3)")
+    return Picture(source)
+
+
+def _with_metadata(picture: Picture, keep: str) -> Picture:
+    if keep == "all":
+        return picture
+    icc = picture.icc if keep == "icc" else None
+    return Picture(picture.pixels, picture.grey, icc, None, None)

@@ -1,0 +1,118 @@
+"""``lic encode``: pictures to ``.lic`` files."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lic.cli._inputs import each_file, pair_files
+
+__all__ = ["encode"]
+
+_PICTURES = {
+    ".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp",
+}  # fmt: skip
+
+
+@click.command()
+@click.argument("inputs", nargs=-1, required=True, metavar="IN...")
+@click.option("-o", "--output", metavar="OUT", help="File, folder for several IN, or - for stdout.")
+@click.option(
+    "-q", "--quality", type=float, help="0..100, higher is better and larger. [default: 50]"
+)
+@click.option("--target-bpp", type=float, help="At most so many bits per pixel.")
+@click.option("--target-size", type=int, help="At most so many bytes.")
+@click.option("--target-psnr", type=float, help="At least so many dB.")
+@click.option("--codec", default="hyperprior", show_default=True, help="Codec family.")
+@click.option("-f", "--force", is_flag=True, help="Replace existing files.")
+@click.option("-j", "--jobs", type=click.IntRange(1), default=1, help="Pictures at once.")
+@click.option(
+    "--threads",
+    type=click.IntRange(0),
+    default=0,
+    envvar="LIC_THREADS",
+    help="Strips of one picture at once, 0 for all cores; changes no byte. [default: 0]",
+)
+@click.option("--check", is_flag=True, help="Decode and compare before writing; print the PSNR.")
+@click.option(
+    "--metadata",
+    type=click.Choice(["none", "icc", "all"]),
+    default="icc",
+    show_default=True,
+    help="What to keep: nothing, the colour profile, or EXIF and XMP too.",
+)
+@click.option(
+    "--max-pixels", type=click.IntRange(0), help="Refuse larger pictures, 0 for no limit."
+)
+@click.option("--weights", metavar="PATH", help="Weights instead of those found.")
+@click.option("-v", "--verbose", is_flag=True, help="Say where the bits went.")
+@click.option("--quiet", is_flag=True, help="Print errors only.")
+@click.pass_context
+def encode(ctx: click.Context, inputs: tuple[str, ...], **given: Any) -> None:
+    """Encode pictures to .lic files.
+
+    IN are picture files, folders, or - for standard input. Without -o a file goes beside its
+    input with the suffix .lic.
+    """
+    from lic.api import EncodeOptions, encode_picture
+    from lic.files import atomic_write, read_input
+    from lic.pictures import DEFAULT_MAX_PIXELS, read_picture
+
+    limit = given["max_pixels"]
+    settings = EncodeOptions(
+        codec=given["codec"],
+        quality=given["quality"],
+        target_bpp=given["target_bpp"],
+        target_size=given["target_size"],
+        target_psnr=given["target_psnr"],
+        metadata=given["metadata"],
+        max_pixels=DEFAULT_MAX_PIXELS if limit is None else limit,
+        weights=given["weights"],
+        threads=given["threads"] or os.cpu_count() or 1,
+        check=given["check"],
+    )
+    force = given["force"]
+    pairs = pair_files(
+        inputs,
+        given["output"],
+        suffix=".lic",
+        belongs=lambda f: f.suffix.lower() in _PICTURES,
+        force=force,
+    )
+
+    def work(source: str, target: str) -> None:
+        name = "standard input" if source == "-" else source
+        picture = read_picture(read_input(source), name=name, max_pixels=settings.max_pixels)
+        begun = time.perf_counter()
+        encoded = encode_picture(picture, settings)
+        seconds = time.perf_counter() - begun
+        atomic_write(target, encoded.data, force=force)
+        if not given["quiet"]:
+            _report(name, target, picture, encoded, seconds, given["verbose"])
+
+    ctx.exit(each_file(pairs, work, force=force, jobs=given["jobs"]))
+
+
+def _report(
+    name: str, target: str, picture: Any, encoded: Any, seconds: float, verbose: bool
+) -> None:
+    size = len(encoded.data)
+    pixels = picture.width * picture.height
+    quality = encoded.details["quality_byte"] / 2.55
+    line = (
+        f"{Path(name).name} -> {target}: {picture.width}x{picture.height}, {size} bytes, "
+        f"{8 * size / pixels:.4f} bpp, quality {quality:.1f}, {seconds:.2f} s"
+    )
+    if encoded.reconstruction is not None:
+        from lic.evaluation.metrics import psnr
+
+        line += f", {psnr(picture.pixels, encoded.reconstruction.pixels):.2f} dB"
+    if verbose:
+        parts = {k: round(v / 8) for k, v in encoded.details.items() if k.endswith("_bits")}
+        line += "; bytes " + ", ".join(f"{k.removesuffix('_bits')} {v}" for k, v in parts.items())
+    print(line, file=sys.stderr)

@@ -1,0 +1,59 @@
+"""``lic info``: what a ``.lic`` file says of itself, without torch."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import click
+
+__all__ = ["info"]
+
+
+@click.command()
+@click.argument("inputs", nargs=-1, required=True, metavar="IN...")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a file.")
+@click.option(
+    "--max-pixels", type=click.IntRange(0), help="Refuse larger pictures, 0 for no limit."
+)
+@click.pass_context
+def info(
+    ctx: click.Context, inputs: tuple[str, ...], as_json: bool, max_pixels: int | None
+) -> None:
+    """Check .lic files and print their headers."""
+    from lic.api import read_info
+    from lic.errors import LicError
+    from lic.files import read_input
+    from lic.pictures import DEFAULT_MAX_PIXELS
+
+    limit = DEFAULT_MAX_PIXELS if max_pixels is None else max_pixels
+    worst = 0
+    for given in inputs:
+        name = "standard input" if given == "-" else given
+        try:
+            values = {"file": name} | read_info(read_input(given), max_pixels=limit)
+        except LicError as error:
+            if len(inputs) == 1:
+                raise error.about(name) from None
+            print(f"lic: error: {error.about(name)}", file=sys.stderr)
+            worst = max(worst, error.exit_code)
+            continue
+        click.echo(json.dumps(values) if as_json else _lines(values))
+    ctx.exit(worst)
+
+
+def _lines(v: dict[str, Any]) -> str:
+    kind = "grey" if v["grey"] else "RGB"
+    lines = [
+        f"{v['file']}: {v['width']}x{v['height']} {kind}, {v['bytes']} bytes, {v['bpp']:.4f} bpp",
+        f"  family {v['family']}, quality {v['quality']:g}, weights {v['weights']}, "
+        f"format version {v['format_version']}",
+        f"  payload {v['payload_bytes']} bytes, tiles {v['tiles']}, "
+        f"gain map {'yes' if v['gain_map'] else 'no'}",
+    ]
+    kept = [f"{n.upper()} {v[n + '_bytes']}" for n in ("icc", "exif", "xmp") if v[n + "_bytes"]]
+    lines += ["  metadata bytes: " + ", ".join(kept)] if kept else []
+    if v["skipped_sections"]:
+        lines.append(f"  unknown optional sections: {v['skipped_sections']}")
+    return "\n".join(lines)

@@ -1,0 +1,74 @@
+"""Codecs by name, loaded when asked for and kept, so that a batch loads its networks once."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+from lic.codecs.base import Codec
+from lic.errors import UsageProblem
+from lic.weights.store import Card, find_weights
+
+__all__ = ["LEARNED", "codec_for_stream", "codec_names", "get_codec", "learned_codec"]
+
+LEARNED = ("hyperprior",)
+"""Families that write ``.lic`` files."""
+
+_COMPRESSAI = "compressai:"
+_loaded: dict[str, Codec] = {}
+
+
+def learned_codec(card: Card, threads: int = 1) -> Codec:
+    """Return the codec of a card, loading its networks at the first call."""
+    from lic.codecs.hyperprior import HyperpriorCodec
+
+    makers = {"hyperprior": HyperpriorCodec}
+    key = f"{card.path}:{card.sha256}:{threads}"
+    if key not in _loaded:
+        _loaded[key] = makers[card.family](card, threads)
+    return _loaded[key]
+
+
+def get_codec(name: str, *, weights: str | Path | None = None, threads: int = 1) -> Codec:
+    """Return a codec by name.
+
+    Args:
+        name: A family, a classic codec, or ``compressai:NAME[:QUALITY[:CHECKPOINT]]``.
+        weights: Weights of a family instead of those found.
+        threads: Strips or pictures at once, for families.
+
+    Raises:
+        UsageProblem: No codec of that name; the nearest known one is named.
+        WeightsError: A family's weights cannot be used.
+    """
+    if name in LEARNED:
+        return learned_codec(find_weights(name, path=weights), threads)
+    if name.startswith(_COMPRESSAI):
+        from lic.codecs.compressai_models import CompressaiCodec
+
+        return CompressaiCodec.from_name(name)
+    from lic.codecs.classic import CLASSIC
+
+    if name in CLASSIC:
+        return CLASSIC[name]()
+    near = difflib.get_close_matches(name, codec_names(), n=1)
+    hint = f"; did you mean '{near[0]}'?" if near else f"; known: {', '.join(codec_names())}"
+    raise UsageProblem(f"no codec '{name}'{hint}")
+
+
+def codec_names() -> list[str]:
+    """Return all names that :func:`get_codec` knows, without CompressAI's."""
+    from lic.codecs.classic import CLASSIC
+
+    return [*LEARNED, *CLASSIC]
+
+
+def codec_for_stream(
+    family: str, prefix: bytes, *, weights: str | Path | None = None, threads: int = 1
+) -> Codec:
+    """Return the codec that can decode a stream of ``family`` with fingerprint ``prefix``.
+
+    Raises:
+        WeightsError: No weights with that fingerprint.
+    """
+    return learned_codec(find_weights(family, prefix=prefix, path=weights), threads)

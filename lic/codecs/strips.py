@@ -1,0 +1,79 @@
+"""Run a transform over a picture in strips, with bounded memory and without a seam.
+
+A strip is computed with a halo at least as tall as the transform's receptive field and cropped, so
+strips agree with the whole picture up to rounding. The plan depends on the picture's size alone:
+more threads take more strips at once and change no result.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+__all__ = ["one_thread_a_strip", "plan_strips", "run_strips"]
+
+_WHOLE_UP_TO = 4096
+_STRIP_POSITIONS = 4096
+_HALO = 8
+
+
+def plan_strips(height: int, width: int) -> list[tuple[int, int]]:
+    """Return row ranges of a latent grid: one up to a megapixel, then about a megapixel each."""
+    if height * width <= _WHOLE_UP_TO:
+        return [(0, height)]
+    rows = max(2 * _HALO, _STRIP_POSITIONS // width)
+    count = max(1, round(height / rows))
+    edges = [height * i // count for i in range(count + 1)]
+    return list(itertools.pairwise(edges))
+
+
+@contextmanager
+def one_thread_a_strip() -> Iterator[None]:
+    """Hold torch to one thread an operation, and restore its setting afterwards."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def run_strips(
+    transform: Callable[[Tensor, tuple[int, int]], Tensor],
+    source: Tensor,
+    height: int,
+    width: int,
+    source_rows: int,
+    target_rows: int,
+    threads: int,
+) -> Tensor:
+    """Apply a transform strip by strip.
+
+    Args:
+        transform: ``(rows of source, (first, last) latent rows with halo) -> rows of target``.
+        source: ``(1, C, height * source_rows, ...)``.
+        height, width: Of the latent grid.
+        source_rows, target_rows: Rows of source and target per latent row.
+        threads: Strips at once.
+
+    Returns:
+        The assembled target.
+    """
+
+    def one(rows: tuple[int, int]) -> Tensor:
+        first, last = max(0, rows[0] - _HALO), min(height, rows[1] + _HALO)
+        out = transform(source[:, :, first * source_rows : last * source_rows], (first, last))
+        top = (rows[0] - first) * target_rows
+        return out[:, :, top : top + (rows[1] - rows[0]) * target_rows]
+
+    strips = plan_strips(height, width)
+    with one_thread_a_strip():
+        if threads == 1 or len(strips) == 1:
+            return torch.cat([one(rows) for rows in strips], dim=2)
+        with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+            return torch.cat(list(pool.map(one, strips)), dim=2)

@@ -1,0 +1,204 @@
+"""The coding loop of ``hyperprior``: hyper-synthesis and four parallel context steps.
+
+All arithmetic comes from :mod:`lic.coding.fixed`, so the loop is exact in float64 and trains as an
+ordinary network in float32 or bfloat16. One function serves training, encoder and decoder; they
+differ only in the ``quantise`` callback that turns predictions of a step into values.
+
+The latents are split into four channel groups and four phases of a 2x2 lattice. Step k codes at
+phase p the group ``_GROUP_OF_PHASE[k][p]``: a Latin square, so after four steps every group was
+coded at every phase, each position took part in every step, and each value was predicted from
+neighbours on all sides and from other groups at its own place (the four-step scheme of DCVC-DC,
+arXiv 2302.14402, sec. 3.3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lic.coding.fixed import FixedConv2d, FixedLeakyReLU, is_exact, scaled, to_grid
+
+__all__ = ["LOG_STEPS_PER_NAT", "STEPS", "LatinContext", "LoopRates", "merge", "split"]
+
+STEPS = 4
+"""Context steps; also channel groups and phases."""
+
+LOG_STEPS_PER_NAT = 8
+"""Neighbouring probability tables differ in scale by exp(1/8)."""
+
+_GROUP_OF_PHASE = ((0, 1, 2, 3), (3, 2, 1, 0), (2, 3, 0, 1), (1, 0, 3, 2))
+_MEAN_FRACTION = 16
+
+
+@dataclass(frozen=True)
+class LoopRates:
+    """What the rate means to the loop, per channel; constant or per position.
+
+    Attributes:
+        plane: ``(N, 1, h, w)``, (b - 128) / 128.
+        scale_offset: ``(N, M, h or 1, w or 1)``, table number of the undisturbed deviation.
+        mean_factor: Same shape, deviation in quantiser steps.
+        reciprocal: Same shape, turns quantiser steps into deviations.
+    """
+
+    plane: Tensor
+    scale_offset: Tensor
+    mean_factor: Tensor
+    reciprocal: Tensor
+
+
+Quantise = Callable[[int, Tensor, Tensor], Tensor]
+"""(step, means, table positions) -> values, all ``(N, 4, M/4, h/2, w/2)``."""
+
+
+def split(y: Tensor) -> Tensor:
+    """Rearrange ``(N, M, h, w)`` to ``(N, group, M/4, phase, h/2, w/2)``."""
+    n, m, h, w = y.shape
+    return F.pixel_unshuffle(y, 2).reshape(n, STEPS, m // STEPS, STEPS, h // 2, w // 2)
+
+
+def merge(parts: Tensor) -> Tensor:
+    """Undo :func:`split`."""
+    n, groups, channels, phases, h, w = parts.shape
+    return F.pixel_shuffle(parts.reshape(n, groups * channels * phases, h, w), 2)
+
+
+def _step_index(step: int) -> tuple[list[int], list[int]]:
+    return list(_GROUP_OF_PHASE[step]), list(range(STEPS))
+
+
+def take_step(parts: Tensor, step: int) -> Tensor:
+    """Return what step k codes, ``(N, phase, M/4, h/2, w/2)``, of a split tensor."""
+    groups, phases = _step_index(step)
+    return torch.stack([parts[:, g, :, p] for g, p in zip(groups, phases, strict=True)], dim=1)
+
+
+def put_step(parts: Tensor, step: int, values: Tensor) -> Tensor:
+    """Return a copy of a split tensor with the values of step k filled in."""
+    parts = parts.clone()
+    for phase, group in enumerate(_GROUP_OF_PHASE[step]):
+        parts[:, group, :, phase] = values[:, phase]
+    return parts
+
+
+class _PhaseHeads(nn.Module):
+    """Means and log scales from features, with weights of their own for each phase.
+
+    A step needs only the parameters of the group that it codes at each phase, so one grouped
+    convolution over the 2x2-unshuffled features gives a quarter of the outputs at a quarter of the
+    cost and tells the layer which neighbours are known.
+    """
+
+    def __init__(self, features: int, latents: int):
+        super().__init__()
+        self.latents = latents
+        self.conv = FixedConv2d(STEPS * features, 2 * latents, groups=STEPS)
+        nn.init.normal_(self.conv.weight, std=1e-3)
+        nn.init.zeros_(self.conv.bias)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        n, c, h, w = x.shape
+        x = F.pixel_unshuffle(x, 2).reshape(n, c, STEPS, h // 2, w // 2).transpose(1, 2)
+        out = self.conv(x.reshape(n, STEPS * c, h // 2, w // 2))
+        out = out.view(n, STEPS, 2, self.latents // STEPS, h // 2, w // 2)
+        return out[:, :, 0], out[:, :, 1]
+
+
+class _ContextStep(nn.Module):
+    """Features of one step from hyper features and from the values known so far."""
+
+    def __init__(self, latents: int, hyper: int, width: int, hidden: int, first: bool):
+        super().__init__()
+        self.act = FixedLeakyReLU()
+        if not first:
+            self.reduce = FixedConv2d(latents, width)
+            self.gather = FixedConv2d(width, width, 3)
+        self.mix = FixedConv2d(hyper + (0 if first else width), hidden)
+        self.heads = _PhaseHeads(hidden, latents)
+
+    def forward(self, hyper: Tensor, known: Tensor | None) -> tuple[Tensor, Tensor]:
+        if known is not None:
+            near = self.act(self.gather(self.reduce(known)))
+            hyper = torch.cat([hyper, near], dim=1)
+        return self.heads(self.act(self.mix(hyper)))
+
+
+class LatinContext(nn.Module):
+    """Predict all latents in four steps.
+
+    Args:
+        latents: M, a multiple of 4.
+        hyper_latents: Channels of z.
+        hyper: Channels of the hyper features.
+        width: Channels of the context convolution.
+        hidden: Channels before the heads.
+    """
+
+    def __init__(
+        self,
+        latents: int,
+        hyper_latents: int,
+        hyper: int = 128,
+        width: int = 128,
+        hidden: int = 192,
+    ):
+        super().__init__()
+        self.latents = latents
+        self.act = FixedLeakyReLU()
+        between = 3 * hyper // 4
+        self.h_s1 = FixedConv2d(hyper_latents + 1, 4 * between)
+        self.h_s2 = FixedConv2d(between, between, 3)
+        self.h_s3 = FixedConv2d(between, 4 * hyper)
+        self.h_s4 = FixedConv2d(hyper + 1, hyper, 3)
+        self.steps = nn.ModuleList(
+            _ContextStep(latents, hyper, width, hidden, first=k == 0) for k in range(STEPS)
+        )
+
+    def hyper_synthesis(self, z_hat: Tensor, plane: Tensor) -> Tensor:
+        """Return hyper features ``(N, hyper, 4 h_z, 4 w_z)``, leaky ReLU applied."""
+        coarse = plane[:, :, ::4, ::4]
+        x = self.act(F.pixel_shuffle(self.h_s1(torch.cat([z_hat, coarse], dim=1)), 2))
+        x = self.act(self.h_s2(x))
+        x = self.act(F.pixel_shuffle(self.h_s3(x), 2))
+        return self.act(self.h_s4(torch.cat([x, plane.to(x.dtype)], dim=1)))
+
+    def forward(self, z_hat: Tensor, rates: LoopRates, quantise: Quantise) -> Tensor:
+        """Run the four steps.
+
+        Args:
+            z_hat: ``(N, hyper_latents, h / 4, w / 4)``, integers.
+            rates: For the grid ``(h, w)``, both multiples of 4.
+            quantise: Turns a step's means (multiples of 1/16 quantiser steps in exact mode) and
+                table positions into its values, in quantiser steps.
+
+        Returns:
+            y_hat ``(N, M, h, w)`` in quantiser steps.
+        """
+        hyper = self.hyper_synthesis(z_hat, rates.plane)
+        n, _, h, w = hyper.shape
+        offset, factor, reciprocal = (
+            split(t.expand(n, self.latents, h, w))
+            for t in (rates.scale_offset, rates.mean_factor, rates.reciprocal)
+        )
+        known = torch.zeros_like(reciprocal)
+        y_hat = torch.zeros_like(reciprocal)
+        for k, step in enumerate(self.steps):
+            mean, log_scale = step(hyper, None if k == 0 else merge(known))
+            means = _round_mean(mean.to(factor.dtype) * take_step(factor, k))
+            positions = take_step(offset, k) + LOG_STEPS_PER_NAT * log_scale.to(offset.dtype)
+            values = quantise(k, means, positions)
+            y_hat = put_step(y_hat, k, values)
+            if k + 1 < STEPS:
+                known = put_step(known, k, scaled(values, take_step(reciprocal, k)))
+        return merge(y_hat)
+
+
+def _round_mean(mean: Tensor) -> Tensor:
+    """Round means to 1/16 in exact mode: what the symbols are relative to is part of the format."""
+    if not is_exact(mean):
+        return mean
+    return to_grid((mean * _MEAN_FRACTION + 0.5).floor_() / _MEAN_FRACTION)

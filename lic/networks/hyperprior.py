@@ -1,0 +1,229 @@
+r"""The ``hyperprior`` networks: a picture to latents and back, and the pieces of its entropy model.
+
+::
+
+            +-- W_a unshuffle16 --------------------+
+    x ------+                                       +--> y --- gain ---> round ---+
+            +-- unshuffle8, blocks 1/8, blocks 1/16 +     \                        |
+                                                           h_a --> z --> round --+ | symbols
+                                                                                 v v
+    x_hat <-+-- shuffle16 W_s ----------------------+        LatinContext (the coding loop)
+            +-- shuffle8, blocks 1/8, blocks 1/16 --+<-- y_hat / gain <-----------+
+
+The linear paths start as the principal components of 16x16 blocks, the networks learn what is left.
+Sources: mean-scale hyperprior, Minnen et al. 2018 (arXiv 1809.02736); gain rows, Cui et al.
+(arXiv 2003.02012); four-step context, DCVC-DC (arXiv 2302.14402).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lic.networks.context import LOG_STEPS_PER_NAT, LatinContext, LoopRates
+from lic.networks.layers import Downsample, LogKnots, ResidualBlock, Upsample, rate_plane
+
+__all__ = ["DOWNSAMPLING", "LEVELS", "SMALLEST_SCALE", "Hyperprior", "HyperpriorShape"]
+
+DOWNSAMPLING = 16
+"""Pixels a side of one latent position."""
+
+LEVELS = 255.0
+"""Latents are in 8-bit levels: x is in [0, 1], the transforms work on 255 * (x - 1/2)."""
+
+SMALLEST_SCALE = 0.11
+"""Scale of the narrowest probability table, in quantiser steps."""
+
+_BLOCK = DOWNSAMPLING * DOWNSAMPLING * 3
+_RESIDUAL_LEVELS = 16.0
+
+
+@dataclass(frozen=True)
+class HyperpriorShape:
+    """Widths and depths; stored in the weights' card, so that a file rebuilds its network.
+
+    Attributes:
+        latents: M, channels of y, a multiple of 4.
+        hyper_latents: Channels of z.
+        fine: Channels at 1/8 resolution.
+        coarse: Channels at 1/16 resolution.
+        analysis: Residual blocks of the analysis at 1/8 and 1/16.
+        synthesis: Residual blocks of the synthesis at 1/16 and 1/8.
+        hyper, width, hidden: See :class:`lic.networks.context.LatinContext`.
+        knots: Rows of the gain tables.
+    """
+
+    latents: int = 256
+    hyper_latents: int = 64
+    fine: int = 128
+    coarse: int = 192
+    analysis: tuple[int, int] = (2, 2)
+    synthesis: tuple[int, int] = (2, 3)
+    hyper: int = 128
+    width: int = 128
+    hidden: int = 192
+    knots: int = 9
+
+
+class Analysis(nn.Module):
+    """g_a: picture levels to latents; the linear path in float32, the residual in any precision."""
+
+    def __init__(self, shape: HyperpriorShape):
+        super().__init__()
+        self.linear = nn.Conv2d(_BLOCK, shape.latents, 1, bias=False)
+        self.stem = nn.Conv2d(192 + 1, shape.fine, 1)
+        fine, coarse = shape.analysis
+        self.fine = nn.Sequential(*(ResidualBlock(shape.fine, fine) for _ in range(fine)))
+        self.fine_gain = LogKnots(shape.knots, shape.fine)
+        self.down = Downsample(shape.fine, shape.coarse)
+        self.coarse = nn.Sequential(*(ResidualBlock(shape.coarse, coarse) for _ in range(coarse)))
+        self.out = nn.Conv2d(shape.coarse, shape.latents, 1)
+        nn.init.normal_(self.out.weight, std=1e-3)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, levels: Tensor, rate: Tensor, deviations: Tensor) -> Tensor:
+        u = F.pixel_unshuffle(levels, 8) * (1 / 64)
+        u = self.stem(torch.cat([u, rate_plane(rate, u)], dim=1).to(self.stem.weight.dtype))
+        u = self.fine(u) * self.fine_gain(rate).to(u.dtype)
+        u = self.out(self.coarse(self.down(u)).to(self.out.weight.dtype))
+        with torch.autocast(levels.device.type, enabled=False):
+            return self.linear(F.pixel_unshuffle(levels, 16)) + u.float() * deviations
+
+
+class Synthesis(nn.Module):
+    """g_s: latents to picture levels, the mirror of :class:`Analysis`."""
+
+    def __init__(self, shape: HyperpriorShape):
+        super().__init__()
+        self.linear = nn.Conv2d(shape.latents, _BLOCK, 1, bias=False)
+        self.stem = nn.Conv2d(shape.latents + 1, shape.coarse, 1)
+        coarse, fine = shape.synthesis
+        self.coarse = nn.Sequential(*(ResidualBlock(shape.coarse, coarse) for _ in range(coarse)))
+        self.up = Upsample(shape.coarse, shape.fine)
+        self.fine = nn.Sequential(*(ResidualBlock(shape.fine, fine) for _ in range(fine)))
+        self.fine_gain = LogKnots(shape.knots, shape.fine)
+        self.out = nn.Conv2d(shape.fine, 192, 1)
+        nn.init.normal_(self.out.weight, std=1e-3)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, y_hat: Tensor, normalised: Tensor, rate: Tensor) -> Tensor:
+        u = torch.cat([normalised, rate_plane(rate, normalised)], dim=1)
+        u = self.fine(self.up(self.coarse(self.stem(u.to(self.stem.weight.dtype)))))
+        u = self.out((u * self.fine_gain(rate).to(u.dtype)).to(self.out.weight.dtype))
+        with torch.autocast(y_hat.device.type, enabled=False):
+            linear = F.pixel_shuffle(self.linear(y_hat), 16)
+            return linear + _RESIDUAL_LEVELS * F.pixel_shuffle(u.float(), 8)
+
+
+class HyperAnalysis(nn.Module):
+    """h_a: normalised latents to the hyper-latent z at 1/64 resolution."""
+
+    def __init__(self, shape: HyperpriorShape):
+        super().__init__()
+        width = shape.hyper
+        self.layers = nn.Sequential(
+            nn.Conv2d(shape.latents + 1, width, 1),
+            nn.LeakyReLU(0.125),
+            Downsample(width, width),
+            nn.LeakyReLU(0.125),
+            nn.Conv2d(width, width, 3, padding=1),
+            nn.LeakyReLU(0.125),
+            Downsample(width, shape.hyper_latents),
+        )
+        with torch.no_grad():
+            self.layers[-1][1].weight.mul_(4)
+
+    def forward(self, normalised: Tensor, rate: Tensor) -> Tensor:
+        return self.layers(torch.cat([normalised, rate_plane(rate, normalised)], dim=1)).float()
+
+
+class MonotoneGains(nn.Module):
+    """Reciprocal quantiser steps per channel, rising with the rate by construction."""
+
+    def __init__(self, knots: int, channels: int, low: float, high: float):
+        super().__init__()
+        rise = torch.tensor((high - low) / (knots - 1)).expm1().log().item()
+        self.base = nn.Parameter(torch.full((channels,), low))
+        self.rises = nn.Parameter(torch.full((knots - 1, channels), rise))
+
+    def log_rows(self, rate: Tensor) -> Tensor:
+        """Return natural logarithms of the gains, ``(N, channels)``, for rates in [0, 1]."""
+        rows = torch.cat([self.base[None], self.base + F.softplus(self.rises).cumsum(0)])
+        position = rate.clamp(0, 1) * (rows.shape[0] - 1)
+        low = position.floor().long().clamp(max=rows.shape[0] - 2)
+        part = (position - low)[:, None]
+        return rows[low] * (1 - part) + rows[low + 1] * part
+
+
+class Hyperprior(nn.Module):
+    """All networks of the family.
+
+    Args:
+        shape: Widths and depths.
+        lambdas: Trade-offs at rate 0 and 1; the gains start at the steps that suit them.
+    """
+
+    def __init__(self, shape: HyperpriorShape, lambdas: tuple[float, float] = (1.6e-4, 0.11)):
+        super().__init__()
+        self.shape = shape
+        self.g_a = Analysis(shape)
+        self.g_s = Synthesis(shape)
+        self.h_a = HyperAnalysis(shape)
+        self.context = LatinContext(
+            shape.latents, shape.hyper_latents, shape.hyper, shape.width, shape.hidden
+        )
+        # High-rate theory: at distortion weight lambda the best uniform step is sqrt(26 / lambda)
+        # levels (D = step^2 / 12 over three colour samples a pixel, dR/dD = -1 / (2 ln 2 D)).
+        low, high = (0.5 * torch.tensor(lmbda / 26.0).log().item() for lmbda in lambdas)
+        self.gains = MonotoneGains(shape.knots, shape.latents, low, high)
+        self.z_scales = LogKnots(shape.knots, shape.hyper_latents)
+        self.register_buffer("deviations", torch.ones(shape.latents))
+
+    def start_from_components(self, components: Tensor, deviations: Tensor) -> None:
+        """Start the linear paths at principal components of 16x16 blocks.
+
+        Args:
+            components: ``(M, 768)`` orthonormal rows in the order of ``pixel_unshuffle``.
+            deviations: ``(M,)`` standard deviations of the components, in levels.
+        """
+        with torch.no_grad():
+            self.g_a.linear.weight.copy_(components[:, :, None, None])
+            self.g_s.linear.weight.copy_(components.T[:, :, None, None])
+            self.deviations.copy_(deviations)
+
+    def log_gains(self, rate: Tensor) -> Tensor:
+        """Return natural logarithms of the gains, ``(N, M, 1, 1)``."""
+        return self.gains.log_rows(rate)[:, :, None, None]
+
+    def loop_rates(self, rate: Tensor, height: int, width: int) -> LoopRates:
+        """Derive the loop's rate tables in floating point, for training and for export.
+
+        Args:
+            rate: ``(N,)`` in [0, 1].
+            height, width: Of the latent grid.
+        """
+        spread = self.log_gains(rate) + self.deviations.log()[None, :, None, None]
+        factor = spread.exp()
+        return LoopRates(
+            plane=rate_plane(rate, factor).expand(-1, -1, height, width),
+            scale_offset=LOG_STEPS_PER_NAT * (spread - torch.tensor(SMALLEST_SCALE).log()),
+            mean_factor=factor,
+            # Channels far below one step are hardly ever non-zero; where they are, one step would
+            # be dozens of deviations, so the reciprocal levels off there.
+            reciprocal=(factor * factor + 0.25).rsqrt(),
+        )
+
+    def z_positions(self, rate: Tensor) -> Tensor:
+        """Return table positions of z, ``(N, hyper_latents, 1, 1)``, in tables."""
+        start = -torch.tensor(SMALLEST_SCALE).log()
+        return LOG_STEPS_PER_NAT * (self.z_scales.log_rows(rate) + start)[:, :, None, None]
+
+    def use_bfloat16(self) -> None:
+        """Keep the residual layers in bfloat16; linear paths and last layers stay float32."""
+        for part in (self.g_a, self.g_s):
+            for name, layer in part.named_children():
+                if name not in ("linear", "out", "fine_gain"):
+                    layer.to(torch.bfloat16)

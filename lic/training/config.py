@@ -1,0 +1,170 @@
+"""Recipes: a TOML file read into frozen dataclasses, every number overridable from outside."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+import tomllib
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lic.errors import InputError, UsageProblem
+
+__all__ = ["DataConfig", "OptimiserConfig", "Recipe", "load_recipe", "parse_duration", "to_dict"]
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Crops.
+
+    Attributes:
+        crop: Side of the square crops in pixels, a multiple of 64.
+        batch: Crops a step.
+        late_crop: Side of the crops in the last part of the budget; the batch shrinks to keep the
+            number of pixels.
+        late_part: The part of the budget that uses them.
+        valid_pictures: Pictures used by validation, at most.
+    """
+
+    crop: int = 128
+    batch: int = 16
+    late_crop: int = 256
+    late_part: float = 0.15
+    valid_pictures: int = 24
+
+
+@dataclass(frozen=True)
+class OptimiserConfig:
+    """Optimiser and schedule.
+
+    Attributes:
+        name: ``adamw`` or ``muon`` (Muon for convolutions, AdamW for the rest).
+        lr: Peak learning rate of AdamW.
+        muon_lr: Peak learning rate of Muon.
+        linear_lr: Factor on ``lr`` for the linear paths that start as principal components.
+        warmup: Steps of linear warm-up.
+        final: Learning rate at the end, as a part of the peak.
+        clip: Bound on the norm of the gradient.
+        weight_decay: Of AdamW.
+        ema: Decay of the running average of the weights, per step.
+    """
+
+    name: str = "adamw"
+    lr: float = 6e-4
+    muon_lr: float = 5e-3
+    linear_lr: float = 0.05
+    warmup: int = 200
+    final: float = 0.02
+    clip: float = 1.0
+    weight_decay: float = 0.0
+    ema: float = 0.999
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One training run.
+
+    Attributes:
+        family: Codec family.
+        loss: ``mse`` or ``ms-ssim``.
+        lambdas: Distortion weight at quality 0 and 100; log-linear between.
+        tilt: The loss of a sample is divided by lambda ** tilt.
+        seed: Of crops, rates and starts.
+        validate_every: Seconds between validations.
+        network: Overrides of the family's shape.
+        data, optimiser: See there.
+    """
+
+    family: str
+    loss: str = "mse"
+    lambdas: tuple[float, float] = (1.6e-4, 0.11)
+    tilt: float = 0.5
+    seed: int = 1
+    validate_every: float = 300.0
+    network: dict[str, Any] = field(default_factory=dict)
+    data: DataConfig = field(default_factory=DataConfig)
+    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+
+
+def load_recipe(path: str | Path, overrides: typing.Sequence[str] = ()) -> Recipe:
+    """Read a recipe; ``overrides`` are ``section.key=value`` with values in TOML's notation.
+
+    Raises:
+        InputError: The file cannot be read or is not TOML.
+        UsageProblem: An unknown key (the nearest known one is named) or a value of a wrong type.
+    """
+    try:
+        values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(error.strerror or "cannot be read", str(path)) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"is not TOML: {error}", str(path)) from error
+    for override in overrides:
+        _set(values, override)
+    return from_dict(values)
+
+
+def from_dict(values: dict[str, Any]) -> Recipe:
+    """Build a recipe from plain values, as stored in a run or a card."""
+    return _build(Recipe, values, "")
+
+
+def to_dict(recipe: Recipe) -> dict[str, Any]:
+    """Return plain values for JSON; :func:`from_dict` undoes it."""
+    return dataclasses.asdict(recipe)
+
+
+def _set(values: dict[str, Any], override: str) -> None:
+    name, equals, text = override.partition("=")
+    if not equals:
+        raise UsageProblem(f"--set {override}: expected section.key=value")
+    try:
+        value = tomllib.loads(f"v = {text}")["v"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    *sections, key = name.strip().split(".")
+    for section in sections:
+        values = values.setdefault(section, {})
+    values[key] = value
+
+
+def _build(kind: type, values: dict[str, Any], prefix: str) -> Any:
+    hints = typing.get_type_hints(kind)
+    built: dict[str, Any] = {}
+    for key, value in values.items():
+        if key not in hints:
+            near = difflib.get_close_matches(key, hints, n=1)
+            hint = f"; did you mean '{prefix}{near[0]}'?" if near else ""
+            raise UsageProblem(f"unknown recipe key '{prefix}{key}'{hint}")
+        built[key] = _convert(hints[key], value, prefix + key)
+    try:
+        return kind(**built)
+    except TypeError as error:
+        raise UsageProblem(f"incomplete recipe: {error}") from error
+
+
+def _convert(hint: Any, value: Any, name: str) -> Any:
+    if dataclasses.is_dataclass(hint) and isinstance(value, dict):
+        return _build(typing.cast(type, hint), value, name + ".")
+    if typing.get_origin(hint) is tuple and isinstance(value, list | tuple):
+        return tuple(value)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    plain = typing.get_origin(hint) or hint
+    if isinstance(plain, types.UnionType) or isinstance(value, plain):
+        return value
+    raise UsageProblem(f"recipe key '{name}' takes {plain.__name__}, not {value!r}")
+
+
+def parse_duration(text: str) -> float:
+    """Return seconds for ``90``, ``90s``, ``25m``, ``1.5h`` or ``1h30m``."""
+    units = {"s": 1.0, "m": 60.0, "h": 3600.0}
+    if re.fullmatch(r"\d+(\.\d+)?", text):
+        return float(text)
+    if not re.fullmatch(r"(\d+(\.\d+)?[smh])+", text):
+        raise UsageProblem(f"'{text}' is not a duration such as 90s, 25m or 1h30m")
+    return sum(float(n) * units[u] for n, u in re.findall(r"(\d+(?:\.\d+)?)([smh])", text))

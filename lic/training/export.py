@@ -1,0 +1,111 @@
+"""From a trained run to weights that ship: halves, fixed-point integers, tables and card."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lic.codecs.loop import FACTOR_BITS, OFFSET_BITS, CodingLoop
+from lic.coding.fixed import exact_modules
+from lic.coding.tables import ProbabilityTables, gaussian_tables
+from lic.networks.context import LatinContext
+from lic.networks.hyperprior import Hyperprior
+from lic.weights.store import Card, fingerprint
+
+__all__ = ["export_hyperprior", "import_hyperprior", "stream_tensors"]
+
+_RATES = 256
+
+
+def stream_tensors(model: Hyperprior, tables: ProbabilityTables) -> dict[str, Tensor]:
+    """Return all tensors that a ``.lic`` file depends on, rounded to what will be stored."""
+    stream: dict[str, Tensor] = {}
+    for name, layer in exact_modules(model.context).items():
+        bits, weight, bias = layer.to_integers()
+        key = f"loop.{name}"
+        stream |= {key + ".weight": weight, key + ".bias": bias, key + ".bits": torch.tensor(bits)}
+    rate = torch.arange(_RATES, dtype=torch.float64) / (_RATES - 1)
+    double = Hyperprior(model.shape)
+    double.load_state_dict(model.state_dict())
+    with torch.no_grad():
+        double = double.double()
+        rates = double.loop_rates(rate, 1, 1)
+        gains = double.log_gains(rate).exp()
+        z = double.z_positions(rate)
+    last = len(tables.frequencies) - 1
+    stream["tables.gain"] = gains[..., 0, 0].float()
+    stream["tables.offset"] = _integers(rates.scale_offset, OFFSET_BITS, torch.int16)
+    stream["tables.factor"] = _integers(rates.mean_factor, FACTOR_BITS, torch.int32)
+    stream["tables.reciprocal"] = _integers(rates.reciprocal, FACTOR_BITS, torch.int16)
+    stream["tables.z_index"] = z[..., 0, 0].round().clamp(0, last).to(torch.uint8)
+    for name, array in tables.to_arrays().items():
+        stream[f"tables.coder.{name}"] = torch.from_numpy(array)
+    return stream
+
+
+def _integers(values: Tensor, bits: int, kind: torch.dtype) -> Tensor:
+    limit = min(torch.iinfo(kind).max, 2**24 - 1)
+    return (values[..., 0, 0] * 2.0**bits).round().clamp(-limit, limit).to(kind)
+
+
+def export_hyperprior(
+    model: Hyperprior,
+    name: str,
+    training: dict[str, Any],
+    tables: ProbabilityTables | None = None,
+) -> tuple[Card, dict[str, Tensor]]:
+    """Return card and tensors of trained networks.
+
+    Args:
+        model: Averaged weights.
+        name: File name without suffix.
+        training: Recipe and history, for the card.
+        tables: Measured probability tables; Gaussian ones when ``None``.
+    """
+    tables = tables or gaussian_tables()
+    stream = stream_tensors(model, tables)
+    context = LatinContext(
+        model.shape.latents,
+        model.shape.hyper_latents,
+        model.shape.hyper,
+        model.shape.width,
+        model.shape.hidden,
+    )
+    loop = CodingLoop(context, stream)
+    network = {
+        f"net.{k}": v.half() if k != "deviations" else v
+        for k, v in model.state_dict().items()
+        if k.startswith(("g_a.", "g_s.", "h_a.", "deviations"))
+    }
+    # What training continues from; the loop itself needs only the tables made of them.
+    network |= {
+        f"train.{k}": v
+        for k, v in model.state_dict().items()
+        if k.startswith(("gains.", "z_scales."))
+    }
+    card = Card(
+        name=name,
+        family="hyperprior",
+        fingerprint=fingerprint(stream),
+        sha256="",
+        loop_checksum=loop.checksum(),
+        network=asdict(model.shape),
+        training=training | {"proven_bound": loop.proven_bound()},
+    )
+    return card, stream | network
+
+
+def import_hyperprior(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return a state dict to continue training from exported tensors."""
+    state = {k[4:]: v.float() for k, v in tensors.items() if k.startswith("net.")}
+    state |= {k[6:]: v.float() for k, v in tensors.items() if k.startswith("train.")}
+    for key in [k for k in tensors if k.startswith("loop.") and k.endswith(".bits")]:
+        base = key.removesuffix(".bits")
+        bits = int(tensors[key])
+        target = "context." + base.removeprefix("loop.")
+        state[target + ".weight"] = tensors[base + ".weight"].float() * 2.0**-bits
+        state[target + ".bias"] = tensors[base + ".bias"].float() * 2.0 ** -(bits + 8)
+    return state

@@ -1,0 +1,121 @@
+"""What the training loop needs to know about the ``hyperprior`` family."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lic.networks.context import LOG_STEPS_PER_NAT, split, take_step
+from lic.networks.hyperprior import (
+    DOWNSAMPLING,
+    LEVELS,
+    SMALLEST_SCALE,
+    Hyperprior,
+    HyperpriorShape,
+)
+from lic.training.config import Recipe
+from lic.training.data import principal_components
+from lic.training.losses import gaussian_bits, lambda_of_rate, round_ste
+
+__all__ = ["HyperpriorTask"]
+
+
+def _bits(values: Tensor, positions: Tensor) -> Tensor:
+    return gaussian_bits(values, positions, SMALLEST_SCALE, LOG_STEPS_PER_NAT)
+
+
+class HyperpriorTask:
+    """Builds the networks, turns a batch into a loss and measures rate and distortion."""
+
+    def __init__(self, recipe: Recipe):
+        self.recipe = recipe
+
+    def build(self, pictures: list[Tensor]) -> nn.Module:
+        """Return fresh networks started at the statistics of the training pictures."""
+        shape = HyperpriorShape(**self.recipe.network)
+        model = Hyperprior(shape, self.recipe.lambdas)
+        components, deviations = principal_components(pictures, DOWNSAMPLING, shape.latents)
+        # Neighbouring components go to different groups, so that each group holds every size.
+        order = torch.arange(shape.latents).view(-1, 4).T.reshape(-1)
+        model.start_from_components(components[order], deviations[order])
+        return model
+
+    def forward(
+        self, model: nn.Module, x: Tensor, rate: Tensor, rounded: bool
+    ) -> dict[str, Tensor]:
+        """Run a batch through all networks.
+
+        Args:
+            model: :class:`lic.networks.hyperprior.Hyperprior`.
+            x: uint8 ``(N, 3, H, W)`` with sides that are multiples of 64.
+            rate: ``(N,)`` in [0, 1].
+            rounded: Estimate bits of rounded symbols (validation) or of noisy ones (training).
+
+        Returns:
+            ``x_hat`` ``(N, 3, H, W)`` in levels around mid-grey; ``y_bits``, ``z_bits`` ``(N,)``.
+        """
+        assert isinstance(model, Hyperprior)
+        levels = x.to(torch.float32) - LEVELS / 2
+        levels = levels.contiguous(memory_format=torch.channels_last)
+        y = model.g_a(levels, rate, model.deviations[None, :, None, None])
+        rates = model.loop_rates(rate, *y.shape[-2:])
+        gain = model.log_gains(rate).exp()
+        y = y * gain
+        z = model.h_a(y * rates.reciprocal, rate)
+        z_positions = model.z_positions(rate).expand_as(z)
+        z_hat = round_ste(z)
+        z_bits = _bits(z_hat if rounded else _noisy(z), z_positions).flatten(1).sum(1)
+        y_bits = torch.zeros_like(z_bits)
+        parts = split(y)
+
+        def quantise(step: int, means: Tensor, positions: Tensor) -> Tensor:
+            nonlocal y_bits
+            offset = take_step(parts, step) - means.float()
+            symbols = round_ste(offset)
+            counted = symbols if rounded else _noisy(offset)
+            y_bits = y_bits + _bits(counted, positions).flatten(1).sum(1)
+            return symbols + means
+
+        y_hat = model.context(z_hat, rates, quantise)
+        x_hat = model.g_s(y_hat / gain, y_hat * rates.reciprocal, rate)
+        return {"x_hat": x_hat, "y_bits": y_bits, "z_bits": z_bits, "levels": levels}
+
+    def loss(self, model: nn.Module, x: Tensor, rate: Tensor) -> tuple[Tensor, dict[str, float]]:
+        """Return the mean of (lambda * D + R) / lambda^tilt and figures for the log."""
+        out = self.forward(model, x, rate, rounded=False)
+        pixels = x.shape[2] * x.shape[3]
+        bpp = (out["y_bits"] + out["z_bits"]) / pixels
+        mse = F.mse_loss(out["x_hat"], out["levels"], reduction="none").flatten(1).mean(1)
+        lmbda = lambda_of_rate(rate, self.recipe.lambdas)
+        middle = math.sqrt(self.recipe.lambdas[0] * self.recipe.lambdas[1])
+        loss = ((lmbda * mse + bpp) * (lmbda / middle) ** -self.recipe.tilt).mean()
+        with torch.no_grad():
+            figures = {
+                "bpp": float(bpp.mean()),
+                "z_bpp": float(out["z_bits"].mean()) / pixels,
+                "psnr": float((10 * (LEVELS**2 / mse.clamp(min=1e-4)).log10()).mean()),
+            }
+        return loss, figures
+
+    @torch.no_grad()
+    def measure(self, model: nn.Module, x: Tensor, rate: float) -> dict[str, float]:
+        """Return estimated bpp and PSNR of 8-bit output for one picture ``(3, H, W)`` uint8."""
+        height, width = (64 * (s // 64) for s in x.shape[1:])
+        x = x[None, :, :height, :width]
+        out = self.forward(model, x, torch.full((1,), rate, device=x.device), rounded=True)
+        shown = (out["x_hat"] + LEVELS / 2).round().clamp(0, 255)
+        mse = float((shown - x.float()).square().mean())
+        bits: dict[str, Any] = {k: float(out[k]) for k in ("y_bits", "z_bits")}
+        return {
+            "bpp": (bits["y_bits"] + bits["z_bits"]) / (height * width),
+            "z_bpp": bits["z_bits"] / (height * width),
+            "psnr": 10 * math.log10(LEVELS**2 / max(mse, 1e-4)),
+        }
+
+
+def _noisy(x: Tensor) -> Tensor:
+    return x + torch.rand_like(x) - 0.5

@@ -1,0 +1,237 @@
+"""The training loop of all families: bounded by time, resumable, guarded against spikes."""
+
+from __future__ import annotations
+
+import copy
+import math
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lic.errors import UsageProblem
+from lic.training.config import Recipe
+from lic.training.data import Crops, load_pictures, picture_files
+from lic.training.hyperprior import HyperpriorTask
+from lic.training.optimisers import make_optimisers, set_schedule
+from lic.training.run import RunFolder
+from lic.training.validation import curve, jpeg_curve, rate_change
+
+__all__ = ["TASKS", "train"]
+
+TASKS: dict[str, Callable[[Recipe], Any]] = {"hyperprior": HyperpriorTask}
+"""Families that can be trained."""
+
+_EMA_EVERY = 8
+_SPIKE = 12.0
+
+
+@dataclass
+class _State:
+    """What a checkpoint restores besides weights and optimisers."""
+
+    step: int = 0
+    seconds: float = 0.0
+    crops: int = 0
+    typical_norm: float = 0.0
+    skipped: int = 0
+    valid: list[list[float]] = field(default_factory=list)
+
+
+class _Trainer:
+    def __init__(self, recipe: Recipe, run: RunFolder, budget: float, device: torch.device):
+        if recipe.family not in TASKS:
+            known = ", ".join(TASKS)
+            raise UsageProblem(f"no trainer for family '{recipe.family}'; known: {known}")
+        self.recipe, self.run, self.budget, self.device = recipe, run, budget, device
+        self.task = TASKS[recipe.family](recipe)
+        self.state = _State()
+        self.model: nn.Module
+        self.average: nn.Module
+        self.optimisers: list[torch.optim.Optimizer]
+
+    def start(self, pictures: list[Tensor], initial: dict[str, Tensor] | None) -> None:
+        torch.manual_seed(self.recipe.seed)
+        self._adopt(self.task.build(pictures))
+        if initial is not None:
+            self.model.load_state_dict(initial)
+            self.average.load_state_dict(initial)
+
+    def _adopt(self, model: nn.Module) -> None:
+        self.model = model.to(self.device, memory_format=torch.channels_last)
+        self.average = copy.deepcopy(self.model).requires_grad_(False)
+        self.optimisers = make_optimisers(self.model, self.recipe.optimiser)
+
+    def restore(self, pictures: list[Tensor]) -> None:
+        saved = self.run.load()
+        self._adopt(self.task.build(pictures[:1]))
+        self.model.load_state_dict(saved["model"])
+        self.average.load_state_dict(saved["average"])
+        for optimiser, state in zip(self.optimisers, saved["optimisers"], strict=True):
+            optimiser.load_state_dict(state)
+        self.state = _State(**saved["state"])
+        torch.manual_seed(self.recipe.seed + self.state.step)
+
+    def checkpoint(self) -> None:
+        self.run.save(
+            {
+                "model": self.model.state_dict(),
+                "average": self.average.state_dict(),
+                "optimisers": [o.state_dict() for o in self.optimisers],
+                "state": vars(self.state),
+            }
+        )
+
+    def _learning_rate(self) -> float:
+        config = self.recipe.optimiser
+        part = min(1.0, self.state.seconds / self.budget)
+        cosine = config.final + (1 - config.final) * 0.5 * (1 + math.cos(math.pi * part))
+        return cosine * min(1.0, (self.state.step + 1) / config.warmup)
+
+    def _crop_shape(self) -> tuple[int, int]:
+        data = self.recipe.data
+        if self.state.seconds < (1 - data.late_part) * self.budget:
+            return data.batch, data.crop
+        return max(1, round(data.batch * (data.crop / data.late_crop) ** 2)), data.late_crop
+
+    def step(self, crops: Crops) -> dict[str, float] | None:
+        """Train on one batch; returns figures, or None where the step was skipped as a spike."""
+        factor = self._learning_rate()
+        set_schedule(self.optimisers, factor)
+        count, side = self._crop_shape()
+        x = crops.batch(count, side)
+        # One rate per crop, stratified over the batch, so that no batch is all low or all high.
+        rate = (torch.arange(count) + torch.rand(count)) / count
+        with torch.autocast(self.device.type, torch.bfloat16):
+            loss, figures = self.task.loss(self.model, x, rate.to(self.device))
+        for optimiser in self.optimisers:
+            optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.optimiser.clip))
+        state = self.state
+        state.step += 1
+        state.crops += count
+        typical = state.typical_norm
+        if not math.isfinite(norm) or (state.step > 100 and norm > _SPIKE * typical):
+            state.skipped += 1
+            state.typical_norm *= 1.05  # so that a lasting change of level is let through
+            return None
+        state.typical_norm = norm if typical == 0 else 0.99 * typical + 0.01 * norm
+        for optimiser in self.optimisers:
+            optimiser.step()
+        if state.step % _EMA_EVERY == 0:
+            self._update_average()
+        return {"loss": float(loss.detach()), "norm": norm, "lr": factor, **figures}
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        # The young average forgets faster, so that it does not carry the start along.
+        decay = min(self.recipe.optimiser.ema**_EMA_EVERY, 1 - 10 / (10 + self.state.step / 8))
+        sources = list(self.model.state_dict().values())
+        targets = list(self.average.state_dict().values())
+        torch._foreach_lerp_(targets, sources, 1 - decay)
+
+    def validate(self, pictures: list[Tensor], anchor: Any) -> float:
+        points = curve(self.task, self.average, pictures, self.device)
+        change = rate_change(anchor, points)
+        state = self.state
+        state.valid.append([state.step, state.seconds, change])
+        row: dict[str, Any] = {"step": state.step, "seconds": round(state.seconds), "bd": change}
+        for rate, bpp, psnr, z_bpp in points:
+            key = f"{rate:.2f}"
+            row |= {f"bpp@{key}": bpp, f"psnr@{key}": psnr, f"z@{key}": z_bpp}
+        self.run.append("valid.csv", {k: round(v, 5) for k, v in row.items()})
+        return change
+
+
+def train(
+    recipe: Recipe,
+    run_folder: str | Path,
+    data: list[str],
+    valid: list[str],
+    budget: float,
+    *,
+    resume: bool = False,
+    initial: dict[str, Tensor] | None = None,
+    device: str = "cpu",
+    report: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True),
+) -> RunFolder:
+    """Train until ``budget`` seconds of training are spent.
+
+    The schedule is a function of the time spent, so a run always ends annealed. An interruption
+    (also Ctrl-C) leaves a checkpoint that ``resume`` continues, with the same or a larger budget.
+
+    Args:
+        recipe: What to train.
+        run_folder: Where checkpoints and logs go.
+        data, valid: Folders of training and validation pictures.
+        budget: Seconds of training in all, validation not counted.
+        resume: Continue from the folder's checkpoint.
+        initial: Weights to start from instead of fresh ones.
+        device: ``cpu`` or ``cuda``.
+        report: Gets one line of progress at a time.
+
+    Raises:
+        InputError: No pictures, or no checkpoint to resume from.
+        UsageProblem: A recipe that names an unknown family or optimiser.
+    """
+    where = torch.device(device)
+    run = RunFolder(run_folder) if resume else RunFolder.create(run_folder, recipe)
+    trainer = _Trainer(recipe, run, budget, where)
+    pictures = load_pictures(picture_files(data))
+    report(f"{len(pictures)} pictures, {sum(p[0].numel() for p in pictures) / 1e6:.0f} megapixels")
+    held_out = load_pictures(picture_files(valid))[: recipe.data.valid_pictures]
+    anchor = jpeg_curve(held_out)
+    trainer.restore(pictures) if resume else trainer.start(pictures, initial)
+    count = sum(p.numel() for p in trainer.model.parameters())
+    report(f"{count / 1e6:.2f} M parameters, from step {trainer.state.step}")
+    crops = Crops(pictures, recipe.seed + trainer.state.step, where)
+    try:
+        _spend(trainer, crops, held_out, anchor, report)
+    finally:
+        trainer.checkpoint()
+    return run
+
+
+def _spend(
+    trainer: _Trainer,
+    crops: Crops,
+    held_out: list[Tensor],
+    anchor: Any,
+    report: Callable[[str], None],
+) -> None:
+    state, recipe = trainer.state, trainer.recipe
+    next_validation = state.seconds + recipe.validate_every
+    sums: dict[str, float] = {}
+    counted, last_report = 0, time.monotonic()
+    while state.seconds < trainer.budget:
+        begun = time.monotonic()
+        figures = trainer.step(crops)
+        state.seconds += time.monotonic() - begun
+        if figures is not None:
+            counted += 1
+            sums = {k: sums.get(k, 0.0) + v for k, v in figures.items()}
+        if counted and time.monotonic() - last_report > 20:
+            mean = {k: v / counted for k, v in sums.items()}
+            trainer.run.append(
+                "log.csv",
+                {"step": state.step, "seconds": round(state.seconds, 1), "crops": state.crops}
+                | {k: round(v, 6) for k, v in mean.items()}
+                | {"skipped": state.skipped},
+            )
+            report(
+                f"{state.seconds / 60:6.1f} min  step {state.step}  loss {mean['loss']:.4f}  "
+                f"{mean['bpp']:.3f} bpp  {mean['psnr']:.2f} dB  norm {mean['norm']:.2f}  "
+                f"skipped {state.skipped}"
+            )
+            sums, counted, last_report = {}, 0, time.monotonic()
+        if state.seconds >= min(next_validation, trainer.budget):
+            change = trainer.validate(held_out, anchor)
+            report(f"{state.seconds / 60:6.1f} min  validation {change:+.2f} % against JPEG")
+            trainer.checkpoint()
+            next_validation = state.seconds + recipe.validate_every

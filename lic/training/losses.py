@@ -1,0 +1,54 @@
+"""Rate and distortion as differentiable quantities."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+__all__ = ["gaussian_bits", "lambda_of_rate", "round_ste"]
+
+_LEAST_PROBABILITY = 2.0**-16
+
+
+class _LowerBound(torch.autograd.Function):
+    """max(x, bound) whose gradient still passes where it would lift x above the bound."""
+
+    @staticmethod
+    def forward(ctx, x, bound):  # type: ignore[override]
+        ctx.save_for_backward(x)
+        ctx.bound = bound
+        return x.clamp(min=bound)
+
+    @staticmethod
+    def backward(ctx, grad):  # type: ignore[override]
+        (x,) = ctx.saved_tensors
+        return grad * ((x >= ctx.bound) | (grad < 0)), None
+
+
+def round_ste(x: Tensor) -> Tensor:
+    """Round half up with the gradient of the identity, as the coder rounds."""
+    return x + ((x + 0.5).floor() - x).detach()
+
+
+def gaussian_bits(values: Tensor, positions: Tensor, smallest: float, per_nat: float) -> Tensor:
+    """Return -log2 of the Gaussian mass in a unit interval around each value.
+
+    Args:
+        values: Distances to the mean in quantiser steps, any shape.
+        positions: Table positions of the same shape: scale = smallest * exp(position / per_nat).
+        smallest: Scale of table 0, the narrowest.
+        per_nat: Tables a factor e of scale.
+    """
+    scales = smallest * (_LowerBound.apply(positions.float(), 0.0) / per_nat).exp()
+    values = values.float().abs()
+    upper = torch.special.ndtr((0.5 - values) / scales)
+    lower = torch.special.ndtr((-0.5 - values) / scales)
+    return -_LowerBound.apply(upper - lower, _LEAST_PROBABILITY).log2()
+
+
+def lambda_of_rate(rate: Tensor, lambdas: tuple[float, float]) -> Tensor:
+    """Return the distortion weight of each rate in [0, 1], log-linear between the ends."""
+    low, high = math.log(lambdas[0]), math.log(lambdas[1])
+    return (low + rate * (high - low)).exp()

@@ -1,0 +1,43 @@
+"""The rate-distortion plot of a run."""
+
+from __future__ import annotations
+
+import csv
+
+from lic.training.run import RunFolder
+from lic.training.validation import RATES
+
+__all__ = ["plot_run"]
+
+
+def plot_run(run: RunFolder) -> None:
+    """Draw ``RUN/rd.png`` from the last row of ``valid.csv``; nothing without matplotlib.
+
+    Plotting comes with the ``eval`` extra, and a training machine may do without it.
+    """
+    try:
+        import matplotlib
+    except ImportError:
+        return
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    path = run.path / "valid.csv"
+    if not path.exists():
+        return
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    figure, axes = pyplot.subplots(figsize=(7, 5))
+    shown = [rows[0], rows[-1]] if len(rows) > 1 else rows
+    for row in shown:
+        bpp = [float(row[f"bpp@{r:.2f}"]) for r in RATES]
+        psnr = [float(row[f"psnr@{r:.2f}"]) for r in RATES]
+        label = f"step {row['step']}, {float(row['bd']):+.1f} % against JPEG"
+        axes.plot(bpp, psnr, marker="o", label=label)
+    axes.set(
+        xlabel="bits per pixel (estimated)", ylabel="PSNR RGB, dB", title="Validation pictures"
+    )
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(run.path / "rd.png", dpi=120)
+    pyplot.close(figure)

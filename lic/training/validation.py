@@ -1,0 +1,64 @@
+"""Rate-distortion curves while training, and one number to compare recipes by."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+__all__ = ["RATES", "curve", "jpeg_curve", "rate_change"]
+
+RATES = (0.0, 0.15, 0.3, 0.45, 0.6, 0.75, 0.9, 1.0)
+"""Points of the curve."""
+
+_JPEG_QUALITIES = (5, 8, 12, 18, 26, 36, 48, 60, 70, 80, 88, 92, 95)
+
+
+def curve(task: Any, model: nn.Module, pictures: list[Tensor], device: torch.device) -> np.ndarray:
+    """Return rows (rate, bpp, PSNR, bpp of z), means over pictures, from rounded symbols."""
+    rows = []
+    model.eval()
+    for rate in RATES:
+        with torch.autocast(device.type, torch.bfloat16):
+            figures = [task.measure(model, p.to(device), rate) for p in pictures]
+        rows.append([rate, *(np.mean([f[k] for f in figures]) for k in ("bpp", "psnr", "z_bpp"))])
+    model.train()
+    return np.array(rows)
+
+
+def jpeg_curve(pictures: list[Tensor]) -> np.ndarray:
+    """Return rows (quality, bpp, PSNR) of optimised 4:2:0 JPEG, the yardstick of validation."""
+    rows = []
+    for quality in _JPEG_QUALITIES:
+        points = []
+        for picture in pictures:
+            pixels = picture.numpy().transpose(1, 2, 0)
+            buffer = io.BytesIO()
+            Image.fromarray(pixels).save(buffer, "JPEG", quality=quality, optimize=True)
+            shown = np.asarray(Image.open(buffer)).astype(float)
+            mse = np.mean((shown - pixels) ** 2)
+            area = pixels.shape[0] * pixels.shape[1]
+            points.append((8 * len(buffer.getvalue()) / area, 10 * np.log10(255**2 / mse)))
+        rows.append([quality, *np.mean(points, axis=0)])
+    return np.array(rows)
+
+
+def rate_change(anchor: np.ndarray, test: np.ndarray) -> float:
+    """Return the mean change of log rate at equal PSNR over the common range, in percent.
+
+    Piecewise linear, an indicator for comparing runs; ``lic eval`` uses the real method.
+    """
+    low = max(anchor[:, 2].min(), test[:, 2].min())
+    high = min(anchor[:, 2].max(), test[:, 2].max())
+    if not high > low:
+        return float("nan")
+    grid = np.linspace(low, high, 200)
+    logs = [
+        np.interp(grid, c[np.argsort(c[:, 2]), 2], np.log(c[np.argsort(c[:, 2]), 1]))
+        for c in (anchor, test)
+    ]
+    return 100 * (float(np.exp(np.mean(logs[1] - logs[0]))) - 1)

@@ -1,0 +1,179 @@
+"""Find, check, load and save weights: ``NAME.safetensors`` with its card ``NAME.json`` beside it.
+
+The search order is an explicit path, ``$LIC_WEIGHTS`` (a file or a folder), the package. Pickles
+are never read here. A card carries the SHA-256 of the whole file and the fingerprint of its stream
+tensors, those that a ``.lic`` file depends on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lic.errors import OutputError, WeightsError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["Card", "find_weights", "fingerprint", "list_cards", "load_tensors", "save_weights"]
+
+FINGERPRINT_BYTES = 3
+_PACKAGE = Path(__file__).parent
+_HEADER_LIMIT = 10_000_000
+
+
+@dataclass(frozen=True)
+class Card:
+    """What is known about a file of weights.
+
+    Attributes:
+        name: File name without suffix.
+        family: Codec family.
+        fingerprint: Hex SHA-256 over the stream tensors; files carry its first 3 bytes.
+        sha256: Of the safetensors file.
+        loop_checksum: Result of the coding loop on its stored input, see ``lic models verify``.
+        network: The family's shape, enough to rebuild the networks.
+        training: Recipe, data, steps, seconds, machine, log.
+        metrics: Measurements, each with the command that made it.
+        licence: Of the weights.
+        path: Where the safetensors file is; not stored.
+    """
+
+    name: str
+    family: str
+    fingerprint: str
+    sha256: str
+    loop_checksum: str
+    network: dict[str, Any]
+    training: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    licence: str = "CC0-1.0"
+    path: Path = field(default=Path(), compare=False)
+
+    def prefix(self) -> bytes:
+        """Return the bytes that a ``.lic`` header carries."""
+        return bytes.fromhex(self.fingerprint)[:FINGERPRINT_BYTES]
+
+
+def _read_card(path: Path) -> Card:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        return Card(**values, path=path.with_suffix(".safetensors"))
+    except (OSError, ValueError, TypeError) as error:
+        raise WeightsError(f"is not a card of weights: {error}", str(path)) from error
+
+
+def _folders() -> list[Path]:
+    chosen = os.environ.get("LIC_WEIGHTS")
+    return ([Path(chosen)] if chosen else []) + [_PACKAGE]
+
+
+def _cards_at(place: Path) -> list[Card]:
+    if place.is_dir():
+        return [_read_card(p) for p in sorted(place.glob("*.json"))]
+    card = place.with_suffix(".json")
+    return [_read_card(card)] if card.exists() else []
+
+
+def list_cards() -> list[Card]:
+    """Return the cards of all weights that can be found, earlier places first."""
+    return [card for place in _folders() for card in _cards_at(place)]
+
+
+def find_weights(
+    family: str, *, prefix: bytes | None = None, path: str | Path | None = None
+) -> Card:
+    """Return the card of the weights to use.
+
+    Args:
+        family: Codec family wanted.
+        prefix: Fingerprint bytes that a file asks for; any weights of the family when ``None``.
+        path: Weights named by the user, which then must fit.
+
+    Raises:
+        WeightsError: Nothing fits; names what was wanted and where it was looked for.
+    """
+    places = [Path(path)] if path is not None else _folders()
+    if path is not None and not Path(path).exists():
+        raise WeightsError("no such weights", str(path))
+    found = [c for place in places for c in _cards_at(place) if c.family == family]
+    fitting = [c for c in found if prefix is None or c.prefix() == prefix]
+    if fitting:
+        return fitting[0]
+    searched = "--weights, LIC_WEIGHTS, the package" if path is None else str(path)
+    if found:
+        known = ", ".join(c.prefix().hex() for c in found)
+        raise WeightsError(
+            f"the file needs weights with fingerprint {(prefix or b'').hex()}, "
+            f"those of '{family}' found have {known}; searched {searched}"
+        )
+    wanted = f" ({prefix.hex()}..)" if prefix else ""
+    raise WeightsError(f"weights '{family}'{wanted} not found; searched {searched}")
+
+
+def load_tensors(card: Card) -> dict[str, Tensor]:
+    """Read and check the tensors of a card.
+
+    Raises:
+        WeightsError: The file is missing, changed, or not safetensors.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    try:
+        data = card.path.read_bytes()
+    except OSError as error:
+        raise WeightsError(error.strerror or "cannot be read", str(card.path)) from error
+    if not 0 < int.from_bytes(data[:8], "little") < min(len(data), _HEADER_LIMIT):
+        raise WeightsError("not a safetensors file", str(card.path))
+    if hashlib.sha256(data).hexdigest() != card.sha256:
+        raise WeightsError(
+            "SHA-256 differs from its card; install the weights again", str(card.path)
+        )
+    try:
+        return load(data)
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise WeightsError("not a safetensors file", str(card.path)) from error
+
+
+def fingerprint(tensors: dict[str, Tensor]) -> str:
+    """Return the hex SHA-256 over names, types, shapes and bytes of stream tensors, by name."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].contiguous()
+        head = f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|"
+        digest.update(head.encode() + tensor.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def save_weights(folder: str | Path, card: Card, tensors: dict[str, Tensor]) -> Card:
+    """Write ``NAME.safetensors`` and ``NAME.json``; returns the card with hash and path filled in.
+
+    Each file is replaced as a whole. The card goes last: a reader that meets the new weights with
+    the old card reports a changed file instead of using a mixture.
+    """
+    from safetensors.torch import save
+
+    data = save({k: v.contiguous() for k, v in tensors.items()})
+    path = Path(folder) / f"{card.name}.safetensors"
+    values = asdict(card) | {"sha256": hashlib.sha256(data).hexdigest()}
+    del values["path"]
+    try:
+        _replace(path, data)
+        _replace(path.with_suffix(".json"), (json.dumps(values, indent=1) + "\n").encode())
+    except OSError as error:
+        raise OutputError(error.strerror or "cannot be written", str(path)) from error
+    return Card(**values, path=path)
+
+
+def _replace(path: Path, data: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(data)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

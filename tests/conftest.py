@@ -1,0 +1,28 @@
+"""Shared pieces of the tests: small pictures, and where the real ones are."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+
+def photo(height: int, width: int, seed: int = 0) -> np.ndarray:
+    """Return smooth shapes with some texture, uint8 ``(height, width, 3)``."""
+    random = np.random.default_rng(seed)
+    y, x = np.mgrid[0:height, 0:width].astype(float)
+    waves = [
+        random.uniform(20, 60) * np.sin(x * random.uniform(0, 0.2) + y * random.uniform(0, 0.2) + p)
+        for p in random.uniform(0, 6, 3)
+    ]
+    colour = np.stack([sum(random.uniform(0.5, 1) * w for w in waves) for _ in range(3)], axis=2)
+    noise = random.normal(0, 4, colour.shape)
+    edge = 50.0 * ((x > width / 3) & (y > height / 2))[..., None]
+    return np.clip(110 + colour + noise + edge, 0, 255).astype(np.uint8)
+
+
+@pytest.fixture()
+def picture():
+    """A 96x80 RGB picture."""
+    from lic.pictures import Picture
+
+    return Picture(photo(80, 96))
