@@ -20,7 +20,7 @@ def photo(height: int, width: int, seed: int = 0) -> np.ndarray:
     return np.clip(110 + colour + noise + edge, 0, 255).astype(np.uint8)
 
 
-@pytest.fixture()
+@pytest.fixture
 def picture():
     """A 96x80 RGB picture."""
     from lic.pictures import Picture

@@ -1,0 +1,1 @@
+"""Loss models for packet streams."""

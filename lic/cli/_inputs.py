@@ -56,7 +56,8 @@ def pair_files(
     twice = next((t for t in targets if t != "-" and targets.count(t) > 1), None)
     if twice:
         raise UsageProblem(f"two inputs would both be written to '{twice}'")
-    if not many:
+    # Where the derived output is the input itself, reading it first gives the better message.
+    if not many and targets[0] != pairs[0][0]:
         check_output(targets[0], inputs=[pairs[0][0]], force=force)
     return pairs
 
@@ -112,7 +113,8 @@ def each_file(
         try:
             if target != "-":
                 Path(target).parent.mkdir(parents=True, exist_ok=True)
-            check_output(target, inputs=[source], force=force)
+            if target != source:
+                check_output(target, inputs=[source], force=force)
             work(source, target)
         except LicError as error:
             print(f"lic: error: {error.about(_shown(source))}", file=sys.stderr)

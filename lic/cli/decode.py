@@ -45,7 +45,7 @@ def decode(ctx: click.Context, inputs: tuple[str, ...], output: str | None, **gi
     without -o a PNG goes beside it.
     """
     from lic import api
-    from lic.files import atomic_write, read_input
+    from lic.files import atomic_write, check_output, read_input
     from lic.pictures import DEFAULT_MAX_PIXELS, format_of_suffix, write_picture
 
     limit = DEFAULT_MAX_PIXELS if given["max_pixels"] is None else given["max_pixels"]
@@ -64,6 +64,7 @@ def decode(ctx: click.Context, inputs: tuple[str, ...], output: str | None, **gi
             data, weights=given["weights"], max_pixels=limit, threads=threads, name=name
         )
         seconds = time.perf_counter() - begun
+        check_output(target, inputs=[source], force=force)
         atomic_write(target, write_picture(picture, format=formats[target]), force=force)
         if not given["quiet"]:
             size = f"{picture.width}x{picture.height}"

@@ -60,7 +60,7 @@ def encode(ctx: click.Context, inputs: tuple[str, ...], **given: Any) -> None:
     input with the suffix .lic.
     """
     from lic.api import EncodeOptions, encode_picture
-    from lic.files import atomic_write, read_input
+    from lic.files import atomic_write, check_output, read_input
     from lic.pictures import DEFAULT_MAX_PIXELS, read_picture
 
     limit = given["max_pixels"]
@@ -91,6 +91,7 @@ def encode(ctx: click.Context, inputs: tuple[str, ...], **given: Any) -> None:
         begun = time.perf_counter()
         encoded = encode_picture(picture, settings)
         seconds = time.perf_counter() - begun
+        check_output(target, inputs=[source], force=force)
         atomic_write(target, encoded.data, force=force)
         if not given["quiet"]:
             _report(name, target, picture, encoded, seconds, given["verbose"])

@@ -34,6 +34,10 @@ TILE = 64
 """Side of a tile of the coding loop in latent positions."""
 
 WHOLE_PICTURE_PIXELS = 2**21
+
+RDO_WEIGHT = 20.0
+"""Bits that a squared quantiser step of error is worth to the encoder; chosen on valid/."""
+
 _GAIN_MAP_BLOCK = 64 // DOWNSAMPLING
 
 
@@ -167,7 +171,7 @@ class HyperpriorCodec:
             steps = y[:, :, rows, columns] * self.loop.gain(local)
             coder = RangeEncoder(self.loop.tables)
             z = self._hyper_latents(steps, local, byte)
-            choose = choose_symbols(self.loop.tables)
+            choose = choose_symbols(self.loop.tables, RDO_WEIGHT)
             traces.append(self.loop.encode(coder, steps, z, local, choose))
             segments.append(coder.finish())
         return b"".join(segments), [len(s) for s in segments], traces

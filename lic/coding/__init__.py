@@ -1,0 +1,1 @@
+"""From symbols to bytes: fixed-point layers, integer tables, range coder."""

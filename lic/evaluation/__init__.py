@@ -1,0 +1,1 @@
+"""Datasets, metrics, rate-distortion sweeps, BD-rate, plots and reports."""

@@ -1,0 +1,168 @@
+"""The codec: any size, honest estimates, exact reconstructions, tiles, gain maps, damage."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import photo
+
+from lic.codecs import hyperprior as family
+from lic.codecs import strips
+from lic.codecs.hyperprior import HyperpriorCodec
+from lic.container import parse_stream, write_stream
+from lic.errors import LicError, StreamError
+from lic.pictures import Picture
+from lic.weights import find_weights
+
+TINY = Path(__file__).parent / "weights" / "tiny-hyperprior.safetensors"
+
+
+@pytest.fixture(scope="module")
+def codec() -> HyperpriorCodec:
+    return HyperpriorCodec(find_weights("hyperprior", path=TINY))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 7), (63, 65), (1, 200), (33, 16), (130, 70)])
+def test_any_size_round_trips_to_the_reported_reconstruction(codec, size):
+    encoded = codec.encode(Picture(photo(*size)), 50, reconstruct=True)
+    decoded = codec.decode(encoded.data)
+    assert decoded == encoded.reconstruction
+    assert decoded.pixels.shape == (*size, 3)
+
+
+@pytest.mark.parametrize("kind", ["black", "white", "noise", "checkerboard"])
+def test_extreme_pictures_round_trip(codec, kind):
+    pixels = {
+        "black": np.zeros((48, 64, 3), np.uint8),
+        "white": np.full((48, 64, 3), 255, np.uint8),
+        "noise": np.random.default_rng(0).integers(0, 256, (48, 64, 3)).astype(np.uint8),
+        "checkerboard": np.tile(np.uint8([[0, 255], [255, 0]])[..., None], (24, 32, 3)),
+    }[kind]
+    encoded = codec.encode(Picture(pixels), 100, reconstruct=True)
+    assert codec.decode(encoded.data) == encoded.reconstruction
+    assert len(encoded.data) < 2 * pixels.size
+
+
+def test_grey_stays_grey(codec):
+    pixels = np.repeat(photo(40, 40)[:, :, :1], 3, axis=2)
+    decoded = codec.decode(codec.encode(Picture(pixels, grey=True), 60).data)
+    assert decoded.grey
+    assert (decoded.pixels == decoded.pixels[:, :, :1]).all()
+
+
+def test_encoding_twice_gives_the_same_bytes(codec, picture):
+    assert codec.encode(picture, 33).data == codec.encode(picture, 33).data
+
+
+def test_rate_and_quality_rise_together(codec, picture):
+    sizes = [len(codec.encode(picture, q).data) for q in range(0, 101, 10)]
+    assert sizes == sorted(sizes)
+    assert sizes[-1] > 3 * sizes[0]
+
+
+@pytest.mark.parametrize("quality", [0, 50, 100])
+def test_estimated_bits_equal_the_file(codec, picture, quality):
+    encoded = codec.encode(picture, quality)
+    estimate = (encoded.details["y_bits"] + encoded.details["z_bits"]) / 8
+    assert abs(estimate - encoded.details["payload_bytes"]) <= 0.01 * estimate + 8
+    assert len(encoded.data) - encoded.details["payload_bytes"] <= 20
+
+
+def test_gain_map_spends_bits_where_it_is_high(codec):
+    picture = Picture(photo(128, 128))
+    gain_map = np.zeros((2, 2), np.int8)
+    gain_map[0, 0] = 100
+    encoded = codec.encode(picture, 20, gain_map=gain_map, reconstruct=True)
+    decoded = codec.decode(encoded.data)
+    assert decoded == encoded.reconstruction
+    error = (decoded.pixels.astype(float) - picture.pixels) ** 2
+    plain = codec.decode(codec.encode(picture, 20).data).pixels
+    before = (plain.astype(float) - picture.pixels) ** 2
+    assert error[:48, :48].mean() < 0.8 * before[:48, :48].mean()
+
+
+def test_hand_made_gain_map_of_zeros_decodes_as_none(codec, picture):
+    stream = parse_stream(codec.encode(picture, 50).data)
+    mapped = replace(stream, gain_map=np.zeros((2, 2), np.int8))
+    assert codec.decode(write_stream(mapped)) == codec.decode(write_stream(stream))
+
+
+def test_large_pictures_are_tiled(codec, monkeypatch):
+    monkeypatch.setattr(family, "WHOLE_PICTURE_PIXELS", 64 * 64)
+    monkeypatch.setattr("lic.container.stream.TILED_ABOVE", 64 * 64)
+    monkeypatch.setattr("lic.container.stream.TILE_PIXELS", 64)
+    monkeypatch.setattr(family, "TILE", 4)
+    encoded = codec.encode(Picture(photo(150, 200)), 50, reconstruct=True)
+    assert len(parse_stream(encoded.data).tiles) == 12
+    assert codec.decode(encoded.data) == encoded.reconstruction
+
+
+def test_strips_equal_the_whole_up_to_rounding(codec, monkeypatch):
+    picture = Picture(photo(700, 96))
+    whole = codec.decode(codec.encode(picture, 50).data).pixels
+    data = codec.encode(picture, 50).data
+    monkeypatch.setattr(strips, "_WHOLE_UP_TO", 0)
+    monkeypatch.setattr(strips, "_STRIP_POSITIONS", 60)
+    assert len(strips.plan_strips(44, 6)) > 2
+    cut = codec.decode(data).pixels
+    assert np.abs(whole.astype(int) - cut).max() <= 1
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_threads_change_no_pixel(codec, monkeypatch, threads):
+    monkeypatch.setattr(strips, "_WHOLE_UP_TO", 0)
+    monkeypatch.setattr(strips, "_STRIP_POSITIONS", 60)
+    other = HyperpriorCodec(codec.card, threads)
+    encoded = other.encode(Picture(photo(700, 96)), 50, reconstruct=True)
+    again = codec.encode(Picture(photo(700, 96)), 50, reconstruct=True)
+    assert encoded.data == again.data
+    assert encoded.reconstruction == again.reconstruction
+
+
+def test_batches_equal_single_calls(codec):
+    pictures = [Picture(photo(40, 50, seed)) for seed in range(3)]
+    files = [e.data for e in HyperpriorCodec(codec.card, 2).encode_many(pictures, 40)]
+    assert files == [codec.encode(p, 40).data for p in pictures]
+    assert list(codec.decode_many(files)) == [codec.decode(f) for f in files]
+
+
+def test_every_flipped_bit_is_noticed(codec):
+    data = codec.encode(Picture(photo(33, 65)), 5).data
+    for bit in range(8 * len(data)):
+        damaged = bytearray(data)
+        damaged[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(StreamError):
+            codec.decode(bytes(damaged))
+
+
+def test_every_truncation_is_noticed(codec):
+    data = codec.encode(Picture(photo(33, 65)), 5).data
+    for length in range(len(data)):
+        with pytest.raises(StreamError):
+            codec.decode(data[:length])
+
+
+def test_a_hostile_payload_with_a_correct_checksum_is_noticed(codec, picture):
+    stream = parse_stream(codec.encode(picture, 30).data)
+    random = np.random.default_rng(3)
+    for _ in range(50):
+        payload = random.integers(0, 256, random.integers(0, 400)).astype(np.uint8).tobytes()
+        with pytest.raises(StreamError):
+            codec.decode(write_stream(replace(stream, payload=payload)))
+
+
+def test_a_wrong_symbol_check_is_noticed(codec, picture):
+    stream = parse_stream(codec.encode(picture, 30).data)
+    wrong = replace(stream, symbol_check=stream.symbol_check ^ 1)
+    with pytest.raises(StreamError, match="symbols differ"):
+        codec.decode(write_stream(wrong))
+
+
+def test_a_network_that_yields_nan_is_an_error(codec, picture, monkeypatch):
+    nan = float("nan")
+    monkeypatch.setattr(codec.model.g_a, "forward", lambda *a: a[0].new_full((1, 16, 5, 6), nan))
+    with pytest.raises(LicError, match="not finite"):
+        codec.encode(picture, 50)
