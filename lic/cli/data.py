@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import click
@@ -16,16 +17,37 @@ def data() -> None:
 
 
 @data.command()
-@click.argument("name", type=click.Choice(["kodak"]))
+@click.argument("name")
 @click.option("--to", "root", metavar="DIR", help="Folder of the sets. [default: $LIC_DATA]")
-@click.option("--from", "base", metavar="URL", help="Another place that has the same files.")
+@click.option("--from", "base", metavar="URL", help="Another address that has the same files.")
 def fetch(name: str, root: str | None, base: str | None) -> None:
-    """Download a test set and check every file's SHA-256; what is there is kept."""
+    """Download a test set into DIR/NAME and check every file's SHA-256; what is right is kept."""
     from lic.errors import UsageProblem
-    from lic.evaluation.fetch import fetch_kodak
+    from lic.evaluation.datasets import NAMED, data_root
+    from lic.evaluation.fetch import fetch as download
 
-    place = root or os.environ.get("LIC_DATA")
-    if not place:
-        raise UsageProblem("give --to DIR, or set LIC_DATA")
-    new = fetch_kodak(Path(place) / name, base)
-    click.echo(f"{place}/{name}: 24 pictures as they should be, {new} of them new")
+    if name not in NAMED:
+        raise UsageProblem(f"no data set '{name}'; there is {', '.join(NAMED)}")
+    folder = data_root(root, name) / name
+    new = download(name, folder, base, lambda line: print(line, file=sys.stderr))
+    click.echo(f"{folder}: complete, every SHA-256 as it should be, {new} downloaded")
+
+
+@data.command("list")
+@click.option("--root", metavar="DIR", help="Folder of the sets. [default: $LIC_DATA]")
+def list_(root: str | None) -> None:
+    """List the test sets that have a name, and which of their files are there."""
+    from lic.evaluation.datasets import NAMED, ROOT_VARIABLE, known_hashes, missing_files
+
+    base = root or os.environ.get(ROOT_VARIABLE)
+    for name in NAMED:
+        count = len(known_hashes(name))
+        if not base:
+            click.echo(f"{name}  {count} pictures  {ROOT_VARIABLE} is not set")
+            continue
+        folder = Path(base) / name
+        absent, changed = missing_files(name, folder)
+        state = f"{count - len(absent) - len(changed)} of {count} pictures as they should be"
+        if changed:
+            state += f", changed: {', '.join(changed)}"
+        click.echo(f"{name}  {state}  {folder}")

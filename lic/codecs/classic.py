@@ -1,72 +1,112 @@
 """Classic codecs behind the same interface, through Pillow and its plugins: the anchors.
 
-Files carry no metadata, so that only pixels are compared.
+Files carry no metadata, so that only pixels are compared, and one thread makes them, so that
+seconds compare too. Quality 0..100, rounded to whole numbers except for ``jpeg2000``, becomes
+
+- ``jpeg``: libjpeg's own quality, at least 1; 4:2:0, optimised Huffman tables;
+- ``jpeg-progressive``: the same, progressive;
+- ``webp``: libwebp's own quality, lossy, method 6;
+- ``avif``: libavif's own quality; aom, 4:2:0, speed 6, tuned as libavif does by default;
+- ``avif-444``: the same with 4:4:4, tuned for PSNR;
+- ``jpeg2000``: a compression ratio falling evenly on a log scale from 600 to 3, which for RGB is
+  0.04 to 8 bits per pixel; one layer, 9/7 wavelet;
+- ``jxl``: libjxl's quality, which stands for a Butteraugli distance; effort 7;
+- ``heic``: libheif's own quality; x265, 4:2:0.
 """
 
 from __future__ import annotations
 
+import importlib.metadata
 import io
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError, features
 
 from lic.codecs.base import Codec, Encoded
 from lic.errors import InputError, StreamError
 from lic.pictures import Picture
 
-__all__ = ["CLASSIC", "PillowCodec"]
+__all__ = ["CLASSIC", "Format", "PillowCodec"]
 
-Settings = Callable[[float], dict[str, Any]]
+# A decoder is free to fail in its own way; each of these has been seen for a damaged file.
+_DAMAGED = (OSError, ValueError, SyntaxError, RuntimeError, EOFError, Image.DecompressionBombError)
+
+
+@dataclass(frozen=True)
+class Format:
+    """How one codec name uses a format of Pillow.
+
+    Attributes:
+        name: Of the codec.
+        pillow: Pillow's name of the format.
+        settings: Quality to arguments of ``Image.save``; monotone in rate.
+        qualities: A dozen from about 0.08 to 1.6 bits per pixel on photographs, as far down as
+            the format goes.
+        library: Name of the library in ``PIL.features``, or of the plugin's package.
+        plugin: Registers the format; raises ``InputError`` where its package is missing.
+    """
+
+    name: str
+    pillow: str
+    settings: Callable[[float], dict[str, Any]]
+    qualities: tuple[float, ...]
+    library: str
+    plugin: Callable[[], None] | None = None
+
+    def version(self) -> str:
+        """Return library and version."""
+        if self.plugin:
+            return f"{self.library} {importlib.metadata.version(self.library)}"
+        pillow = importlib.metadata.version("pillow")
+        return f"pillow {pillow} {self.library} {features.version(self.library)}"
 
 
 class PillowCodec:
-    """A format of Pillow with a mapping from quality 0..100 to its own settings.
+    """A codec that Pillow or one of its plugins brings.
 
-    Args:
-        name: Of the codec.
-        format: Pillow's name of the format.
-        settings: Quality to arguments of ``Image.save``.
-        qualities: A dozen qualities from about 0.08 to 1.6 bits per pixel on photographs.
-        plugin: Called before the first use, to register a format; raises ``InputError`` where the
-            package is missing.
+    Raises:
+        InputError: The plugin is not installed, or this Pillow was built without the format.
     """
 
-    def __init__(
-        self,
-        name: str,
-        format: str,
-        settings: Settings,
-        qualities: tuple[float, ...],
-        plugin: Callable[[], None] | None = None,
-    ):
-        self.name = name
-        self.qualities = qualities
-        self._format = format
-        self._settings = settings
-        if plugin is not None:
-            plugin()
+    def __init__(self, form: Format):
+        self.name = form.name
+        self.default_qualities = form.qualities
+        self._form = form
+        if form.plugin:
+            form.plugin()
+        Image.init()
+        if form.pillow not in Image.SAVE:
+            raise InputError(f"this Pillow has no {form.pillow}; its wheels have")
+
+    @property
+    def identity(self) -> str:
+        """Everything that the files of this codec depend on, in one line."""
+        return f"{self._form.version()} {self._form.settings(50)}"
 
     def encode(self, picture: Picture, quality: float, **options: Any) -> Encoded:
         """Encode one picture; see :class:`lic.codecs.base.Codec`."""
         shown = picture.pixels[:, :, 0] if picture.grey else picture.pixels
+        settings = self._form.settings(min(100.0, max(0.0, quality)))
         buffer = io.BytesIO()
         try:
-            Image.fromarray(shown).save(buffer, self._format, **self._settings(quality))
-        except (OSError, ValueError) as error:
+            Image.fromarray(np.ascontiguousarray(shown)).save(buffer, self._form.pillow, **settings)
+        except (OSError, ValueError, RuntimeError) as error:
             raise InputError(f"{self.name} cannot encode this picture: {error}") from error
         data = buffer.getvalue()
-        shown_back = self.decode(data) if options.get("reconstruct") else None
-        return Encoded(data, {"quality": quality}, shown_back)
+        reconstruction = self.decode(data) if options.get("reconstruct") else None
+        return Encoded(data, {"settings": repr(settings)}, reconstruction)
 
     def decode(self, data: bytes) -> Picture:
         """Decode one file; see :class:`lic.codecs.base.Codec`."""
         try:
-            with Image.open(io.BytesIO(data)) as image:
-                grey = image.mode == "L"
-                return Picture(np.array(image.convert("RGB")), grey)
-        except (OSError, ValueError, SyntaxError) as error:
+            with Image.open(io.BytesIO(data), formats=[self._form.pillow]) as image:
+                return Picture(np.array(image.convert("RGB")), image.mode == "L")
+        except UnidentifiedImageError as error:
+            raise StreamError(f"is no {self._form.pillow} file") from error
+        except _DAMAGED as error:
             raise StreamError(f"{self.name} cannot decode this file: {error}") from error
 
     def encode_many(
@@ -80,39 +120,48 @@ class PillowCodec:
         return map(self.decode, files)
 
 
-def _whole(quality: float, least: int = 0) -> int:
-    return max(least, min(100, round(quality)))
+def _jpeg(quality: float) -> dict[str, Any]:
+    return {"quality": max(1, round(quality)), "subsampling": "4:2:0", "optimize": True}
 
 
-def _jpeg(progressive: bool) -> Settings:
-    return lambda q: {
-        "quality": _whole(q, 1),
-        "subsampling": "4:2:0",
-        "optimize": True,
-        "progressive": progressive,
-    }
+def _jpeg_progressive(quality: float) -> dict[str, Any]:
+    return _jpeg(quality) | {"progressive": True}
 
 
-def _avif(subsampling: str, tune: str | None) -> Settings:
-    def settings(quality: float) -> dict[str, Any]:
-        values: dict[str, Any] = {"quality": _whole(quality), "subsampling": subsampling}
-        values |= {"speed": 6, "max_threads": 1}
-        return values | ({"advanced": {"tune": tune}} if tune else {})
+def _webp(quality: float) -> dict[str, Any]:
+    return {"quality": round(quality), "method": 6}
 
-    return settings
+
+def _avif(quality: float) -> dict[str, Any]:
+    values = {"quality": round(quality), "subsampling": "4:2:0", "speed": 6}
+    return values | {"codec": "aom", "max_threads": 1}
+
+
+def _avif_444(quality: float) -> dict[str, Any]:
+    return _avif(quality) | {"subsampling": "4:4:4", "advanced": {"tune": "psnr"}}
 
 
 def _jpeg2000(quality: float) -> dict[str, Any]:
-    # PSNR layers from 22 to 47 dB: OpenJPEG has no quality of its own.
-    layer = 22 + 0.25 * quality
-    return {"quality_mode": "dB", "quality_layers": [layer], "irreversible": True, "mct": 1}
+    # OpenJPEG can aim at a PSNR too; but equal PSNR for every picture gives most bits to the
+    # hardest ones, and the mean over a set then says little. Published curves fix the ratio.
+    ratio = _LARGEST_RATIO * (_SMALLEST_RATIO / _LARGEST_RATIO) ** (quality / 100)
+    return {"quality_mode": "rates", "quality_layers": [ratio]} | _WAVELET
+
+
+def _jxl(quality: float) -> dict[str, Any]:
+    return {"quality": round(quality), "effort": 7, "num_threads": 1}
+
+
+def _heic(quality: float) -> dict[str, Any]:
+    return {"quality": round(quality), "chroma": 420, "enc_params": {"x265:pools": "1"}}
 
 
 def _jxl_plugin() -> None:
     try:
-        import pillow_jxl  # noqa: F401
+        from pillow_jxl import JpegXLImagePlugin
     except ImportError as error:
         raise InputError("jxl needs pillow-jxl-plugin: pip install 'lic[jxl]'") from error
+    JpegXLImagePlugin.DECODE_THREADS = 1
 
 
 def _heic_plugin() -> None:
@@ -120,41 +169,35 @@ def _heic_plugin() -> None:
         from pillow_heif import register_heif_opener
     except ImportError as error:
         raise InputError("heic needs pillow-heif: pip install 'lic[heic]'") from error
-    register_heif_opener()
+    register_heif_opener(decode_threads=1)
 
+
+_LARGEST_RATIO, _SMALLEST_RATIO = 600.0, 3.0
+_WAVELET = {"irreversible": True, "mct": 1}
 
 _JPEG_QUALITIES = (4, 6, 8, 12, 18, 26, 36, 48, 60, 70, 78, 84, 88)
-_AVIF_QUALITIES = (16, 22, 28, 34, 40, 46, 52, 58, 64, 70, 76, 80)
+_WEBP_QUALITIES = (0, 3, 7, 14, 24, 36, 48, 60, 70, 78, 84, 88, 90)
+_AVIF_QUALITIES = (6, 12, 18, 24, 30, 36, 42, 48, 54, 60, 66, 72, 78, 84)
+_AVIF_444_QUALITIES = (5, 10, 16, 22, 28, 34, 40, 46, 52, 58, 64, 70, 75, 80)
+_JPEG2000_QUALITIES = (13, 18, 23, 28, 33, 38, 43, 48, 53, 58, 63, 68, 72)
+_JXL_QUALITIES = (0, 6, 12, 18, 24, 32, 42, 52, 62, 72, 80, 86, 90)
+_HEIC_QUALITIES = (10, 14, 18, 22, 26, 30, 34, 38, 42, 46, 50, 54, 58)
 
-CLASSIC: dict[str, Callable[[], Codec]] = {
-    "jpeg": lambda: PillowCodec("jpeg", "JPEG", _jpeg(False), _JPEG_QUALITIES),
-    "jpeg-progressive": lambda: PillowCodec(
-        "jpeg-progressive", "JPEG", _jpeg(True), _JPEG_QUALITIES
-    ),
-    "webp": lambda: PillowCodec(
-        "webp",
-        "WEBP",
-        lambda q: {"quality": _whole(q), "method": 6},
-        (0, 3, 7, 14, 24, 36, 48, 60, 70, 78, 84, 88),
-    ),
-    "avif": lambda: PillowCodec("avif", "AVIF", _avif("4:2:0", None), _AVIF_QUALITIES),
-    "avif-444": lambda: PillowCodec("avif-444", "AVIF", _avif("4:4:4", "psnr"), _AVIF_QUALITIES),
-    "jpeg2000": lambda: PillowCodec(
-        "jpeg2000", "JPEG2000", _jpeg2000, (8, 14, 20, 26, 32, 38, 44, 50, 56, 62, 66)
-    ),
-    "jxl": lambda: PillowCodec(
-        "jxl",
-        "JXL",
-        lambda q: {"quality": _whole(q), "effort": 7},
-        (5, 10, 16, 24, 32, 42, 52, 62, 72, 80, 86, 90),
-        _jxl_plugin,
-    ),
-    "heic": lambda: PillowCodec(
-        "heic",
-        "HEIF",
-        lambda q: {"quality": _whole(q)},
-        (6, 12, 18, 24, 30, 36, 42, 48, 54, 60, 66, 72),
-        _heic_plugin,
-    ),
-}
+_FORMATS = (
+    Format("jpeg", "JPEG", _jpeg, _JPEG_QUALITIES, "jpg"),
+    Format("jpeg-progressive", "JPEG", _jpeg_progressive, _JPEG_QUALITIES, "jpg"),
+    Format("webp", "WEBP", _webp, _WEBP_QUALITIES, "webp"),
+    Format("avif", "AVIF", _avif, _AVIF_QUALITIES, "avif"),
+    Format("avif-444", "AVIF", _avif_444, _AVIF_444_QUALITIES, "avif"),
+    Format("jpeg2000", "JPEG2000", _jpeg2000, _JPEG2000_QUALITIES, "jpg_2000"),
+    Format("jxl", "JXL", _jxl, _JXL_QUALITIES, "pillow-jxl-plugin", _jxl_plugin),
+    Format("heic", "HEIF", _heic, _HEIC_QUALITIES, "pillow-heif", _heic_plugin),
+)
+
+
+def _maker(form: Format) -> Callable[[], Codec]:
+    return lambda: PillowCodec(form)
+
+
+CLASSIC: dict[str, Callable[[], Codec]] = {form.name: _maker(form) for form in _FORMATS}
 """Makers of the classic codecs by name."""

@@ -218,6 +218,12 @@ class HyperpriorCodec:
             start += length
         return traces
 
+    def trace(self, stream: Stream) -> tuple[list[Trace], list[Tensor]]:
+        """Decode the symbols alone; returns a trace and the rate bytes of each tile."""
+        plan = _Plan(stream.height, stream.width)
+        rate = _rate_bytes(stream.quality, stream.gain_map, plan.grid)
+        return self.decode_latents(stream, rate, plan), [rate[t] for t in plan.tiles()]
+
     def _assemble(self, traces: list[Trace], plan: _Plan) -> Tensor:
         y_hat = torch.empty(1, self.model.shape.latents, *plan.grid)
         for (rows, columns), trace in zip(plan.tiles(), traces, strict=True):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from lic.coding.tables import ProbabilityTables
 from lic.errors import WeightsError
 from lic.networks.context import LatinContext, LoopRates, split, take_step
 
-__all__ = ["MEAN_FRACTION", "CodingLoop", "Trace"]
+__all__ = ["MEAN_FRACTION", "CodingLoop", "Trace", "replay"]
 
 FACTOR_BITS = 12
 OFFSET_BITS = 8
@@ -191,6 +191,45 @@ class CodingLoop:
             trace = self._run(z.astype(np.int32), (h, w), torch.full((h, w), byte), symbols)
             digest.update((trace.y_hat.numpy() * MEAN_FRACTION).astype("<i4").tobytes())
         return digest.hexdigest()
+
+
+def replay(
+    loop: CodingLoop, traces: list[Trace], rate: Tensor, device: torch.device, dtype: torch.dtype
+) -> list[np.ndarray]:
+    """Derive the table numbers and means of decoded tiles of one size again, as one batch.
+
+    For checks of the exactness promise: how the batch is computed must not matter.
+
+    Args:
+        loop: Its context may have been moved to ``device`` and ``dtype``.
+        traces: Of tiles of the same size and rate.
+        rate: Rate bytes ``(h, w)`` of the tiles.
+        device, dtype: To compute on and in; float64 is the exact mode.
+
+    Returns:
+        For each tile int32 table numbers and 16 * means of all steps, padded positions included.
+    """
+    h, w = rate.shape
+    size = (-(-h // 4), -(-w // 4))
+    z = np.stack([t.checked[0].reshape(-1, *size) for t in traces]).astype(np.float64)
+    y_hat = torch.zeros(len(traces), loop.context.latents, 4 * size[0], 4 * size[1])
+    y_hat[..., :h, :w] = torch.cat([t.y_hat for t in traces]).float()
+    parts = split(y_hat.to(device, dtype))
+    rates = loop.rates(_pad(rate[None, None].float()).long()[0, 0])
+    moved = LoopRates(*(getattr(rates, f.name).to(device, dtype) for f in fields(rates)))
+    plane = moved.plane.expand(len(traces), -1, -1, -1)
+    found: list[Tensor] = []
+
+    def quantise(step: int, means: Tensor, positions: Tensor) -> Tensor:
+        index = (positions + 0.5).floor().clamp(0, len(loop.tables.frequencies) - 1)
+        sixteenths = (means * MEAN_FRACTION + 0.5).floor()
+        found.extend(x.reshape(len(traces), -1).cpu() for x in (index, sixteenths))
+        return take_step(parts, step)
+
+    with torch.inference_mode():
+        loop.context(torch.from_numpy(z).to(device, dtype), replace(moved, plane=plane), quantise)
+    numbers = torch.cat(found, dim=1).to(torch.int32)
+    return list(numbers.numpy())
 
 
 def _pad(x: Tensor) -> Tensor:

@@ -1,4 +1,7 @@
-"""The ``.lic`` file: bytes in, named fields out. Knows no torch and no picture."""
+"""The ``.lic`` file: bytes in, named fields out. Knows no torch and no picture.
+
+``docs/format.md`` is the definition. What the payload means is the codec families' business.
+"""
 
 from lic.container.header import FAMILIES, MAGIC, VERSION, is_lic
 from lic.container.stream import Stream, parse_stream, write_stream

@@ -1,17 +1,20 @@
-"""Reading bytes with bounds: every length is compared with the bytes that are really left."""
+"""Numbers and byte strings with bounds: every length is compared with the bytes really left."""
 
 from __future__ import annotations
 
 from lic.errors import StreamError
 
-__all__ = ["Reader", "leb128"]
+__all__ = ["LARGEST_NUMBER", "Reader", "leb128"]
 
 _LONGEST = 5
 
+LARGEST_NUMBER = 2 ** (7 * _LONGEST) - 1
+"""Largest number that LEB128 of five bytes holds."""
+
 
 def leb128(value: int) -> bytes:
-    """Return the shortest LEB128 spelling of a number of at most 35 bits."""
-    if not 0 <= value < 1 << (7 * _LONGEST):
+    """Return the shortest LEB128 spelling of a number; ``ValueError`` if it needs six bytes."""
+    if not 0 <= value <= LARGEST_NUMBER:
         raise ValueError(f"{value} does not fit five LEB128 bytes")
     out = bytearray()
     while value > 0x7F:
@@ -41,7 +44,7 @@ class Reader:
     def take(self, count: int, what: str) -> bytes:
         """Return the next ``count`` bytes; ``StreamError`` names the field that does not fit."""
         if count > self.left:
-            raise StreamError(f"{what}: {count} bytes announced, {self.left} left")
+            raise StreamError(f"{what}: {self.left} of {count} bytes are there")
         self.position += count
         return self._data[self.position - count : self.position]
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
-import numpy as np
+from lic.evaluation.extras import optional
 
-__all__ = ["METHOD", "BdRate", "bd_rate"]
+__all__ = ["METHOD", "BdRate", "bd_rate", "rising"]
+
+Curve = list[tuple[float, float]]
 
 METHOD = "akima"
 _FEWEST_POINTS = 4
@@ -20,51 +23,61 @@ class BdRate:
 
     Attributes:
         percent: Negative where the test needs fewer bits; ``None`` where nothing can be said.
-        low, high: Common range of the metric.
+        low, high: Common range of the metric, ``None`` where there is none.
         note: What limits the figure, empty if nothing does.
     """
 
     percent: float | None
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     note: str
 
 
-def rising(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+def rising(points: Curve) -> Curve:
     """Return the points that are above their predecessor in both rate and quality."""
-    kept: list[tuple[float, float]] = []
+    kept: Curve = []
     for rate, value in sorted(points):
-        if np.isfinite(value) and (not kept or (rate > kept[-1][0] and value > kept[-1][1])):
+        if math.isfinite(value) and (not kept or (rate > kept[-1][0] and value > kept[-1][1])):
             kept.append((rate, value))
     return kept
 
 
-def bd_rate(
-    anchor: list[tuple[float, float]], test: list[tuple[float, float]], *, decibels: bool = True
-) -> BdRate:
-    """Compare two curves of (bpp, metric).
+def bd_rate(anchor: Curve, test: Curve, *, least_range: float = _GOOD_RANGE_DB) -> BdRate:
+    """Compare two curves by the mean difference of log rate over their common range.
+
+    Points that are not above the previous one in both rate and metric are dropped and counted in
+    the note, and so are fewer than ten points and a short common range.
 
     Args:
-        anchor, test: Points in any order.
-        decibels: The metric is PSNR; a short common range is then noted.
-    """
-    import bjontegaard
+        anchor, test: (bpp, metric) in any order.
+        least_range: A shorter common range is noted; 0 for metrics other than PSNR.
 
+    Raises:
+        InputError: bjontegaard is not installed.
+    """
     a, t = rising(anchor), rising(test)
-    if min(len(a), len(t)) < _FEWEST_POINTS:
-        return BdRate(None, float("nan"), float("nan"), f"fewer than {_FEWEST_POINTS} points")
+    points = min(len(a), len(t))
+    if points < _FEWEST_POINTS:
+        return BdRate(None, None, None, f"{points} points; {_FEWEST_POINTS} are needed")
     low, high = max(a[0][1], t[0][1]), min(a[-1][1], t[-1][1])
     if high <= low:
-        return BdRate(None, low, high, "no common range")
-    (ra, da), (rt, dt) = zip(*a, strict=True), zip(*t, strict=True)
-    percent = float(
-        bjontegaard.bd_rate(
-            ra, da, rt, dt, method=METHOD, require_matching_points=False, min_overlap=0
-        )
+        return BdRate(None, None, None, "no common range")
+    (rate_a, value_a), (rate_t, value_t) = zip(*a, strict=True), zip(*t, strict=True)
+    percent = optional("bjontegaard").bd_rate(
+        rate_a,
+        value_a,
+        rate_t,
+        value_t,
+        method=METHOD,
+        require_matching_points=False,
+        min_overlap=0,  # the range is told instead
     )
     notes = []
-    if min(len(a), len(t)) < _GOOD_POINTS:
-        notes.append(f"{min(len(a), len(t))} points")
-    if decibels and high - low < _GOOD_RANGE_DB:
-        notes.append(f"range under {_GOOD_RANGE_DB:g} dB")
-    return BdRate(percent, low, high, ", ".join(notes))
+    if points < _GOOD_POINTS:
+        notes.append(f"only {points} points")
+    if high - low < least_range:
+        notes.append(f"range under {least_range:g} dB")
+    dropped = len(anchor) + len(test) - len(a) - len(t)
+    if dropped:
+        notes.append(f"{dropped} points dropped, not rising")
+    return BdRate(float(percent), low, high, ", ".join(notes))

@@ -1,132 +1,133 @@
-"""Means, files and tables of a sweep."""
+"""Means of a sweep, and the files and tables that they go to."""
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
-import os
-import platform
-import subprocess
+import math
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from lic.evaluation.bd import METHOD, BdRate, bd_rate
-from lic.evaluation.sweep import Row
+from lic.evaluation.metrics import METRICS
+from lic.evaluation.rows import Row
+from lic.files import atomic_write
 
-__all__ = ["compare", "curve", "environment", "summarise", "table", "write_json"]
+__all__ = [
+    "Point",
+    "bd_summary",
+    "bd_table",
+    "codec_meta",
+    "compare",
+    "curve",
+    "mean_points",
+    "summary",
+    "table",
+    "write_json",
+]
+
+Curve = list[tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Point:
+    """Means over all pictures at one quality of one codec.
+
+    Attributes:
+        quality, bpp: Bits per pixel of whole files.
+        metrics: Means by name of ``METRICS``, ``None`` where a picture has none.
+        encode_s, decode_s: Seconds a picture.
+        psnr_of_mean_mse: dB; 0.1 to 0.7 below the mean PSNR, and what some papers report.
+        details: Means of the numbers that the codec told about every picture.
+    """
+
+    quality: float
+    bpp: float
+    metrics: dict[str, float | None]
+    encode_s: float
+    decode_s: float
+    psnr_of_mean_mse: float
+    details: dict[str, float] = field(default_factory=dict)
+
+
+def mean_points(rows: list[Row]) -> dict[str, list[Point]]:
+    """Return the points of each codec in the order of the rows, by rising quality."""
+    groups: dict[str, dict[float, list[Row]]] = {}
+    for row in rows:
+        groups.setdefault(row.codec, {}).setdefault(row.quality, []).append(row)
+    return {
+        codec: [_point(quality, group) for quality, group in sorted(by_quality.items())]
+        for codec, by_quality in groups.items()
+    }
+
+
+def _point(quality: float, rows: list[Row]) -> Point:
+    mse = _mean([10 ** (-(r.metrics["psnr"] or 0.0) / 10) for r in rows])
+    names = set.intersection(*(set(r.details) for r in rows))
+    return Point(
+        quality=quality,
+        bpp=_mean([r.bpp for r in rows]),
+        metrics={name: _mean_if_all([r.metrics[name] for r in rows]) for name in METRICS},
+        encode_s=_mean([r.encode_s for r in rows]),
+        decode_s=_mean([r.decode_s for r in rows]),
+        psnr_of_mean_mse=-10 * math.log10(mse) if mse else math.inf,
+        details={n: _mean([r.details[n] for r in rows]) for n in sorted(names)},
+    )
 
 
 def _mean(values: list[float]) -> float:
     return sum(values) / len(values)
 
 
-def summarise(rows: list[Row]) -> dict[str, list[dict[str, Any]]]:
-    """Return, for each codec, one dict of means a quality, by rising quality."""
-    groups: dict[tuple[str, float], list[Row]] = {}
-    for row in rows:
-        groups.setdefault((row.codec, row.quality), []).append(row)
-    out: dict[str, list[dict[str, Any]]] = {}
-    for (codec, quality), group in sorted(groups.items()):
-        similarity = [r.ms_ssim for r in group if r.ms_ssim is not None]
-        out.setdefault(codec, []).append(
-            {
-                "quality": quality,
-                "bpp": _mean([r.bpp for r in group]),
-                "psnr": _mean([r.psnr for r in group]),
-                "ms_ssim": _mean(similarity) if len(similarity) == len(group) else None,
-                "encode_s": _mean([r.encode_s for r in group]),
-                "decode_s": _mean([r.decode_s for r in group]),
-                "pictures": len(group),
-            }
-        )
-    return out
+def _mean_if_all(values: list[float | None]) -> float | None:
+    known = [v for v in values if v is not None]
+    return _mean(known) if len(known) == len(values) else None
 
 
-def curve(points: list[dict[str, Any]], metric: str) -> list[tuple[float, float]]:
-    """Return (bpp, metric) pairs of a codec's means; points without the metric are left out."""
-    return [(p["bpp"], p[metric]) for p in points if p[metric] is not None]
+def curve(points: list[Point], metric: str) -> Curve:
+    """Return (bpp, metric in its plotting scale) of the points where it is defined and finite."""
+    pairs = [(p.bpp, p.metrics[metric]) for p in points]
+    scaled = [(rate, METRICS[metric].scale(v)) for rate, v in pairs if v is not None]
+    return [(rate, v) for rate, v in scaled if math.isfinite(v)]
 
 
-def compare(
-    curves: dict[str, list[tuple[float, float]]], anchor: str, metric: str
-) -> dict[str, BdRate]:
-    """Return the BD-rate of every curve against the anchor's."""
-    decibels = metric == "psnr"
-    return {
-        name: bd_rate(curves[anchor], points, decibels=decibels)
-        for name, points in curves.items()
-        if name != anchor
-    }
+def compare(curves: dict[str, Curve], anchor: str, metric: str) -> dict[str, BdRate]:
+    """Return the BD-rate of every other curve against the anchor's."""
+    least = {"least_range": 0.0} if metric != "psnr" else {}
+    return {n: bd_rate(curves[anchor], c, **least) for n, c in curves.items() if n != anchor}
 
 
-def environment() -> dict[str, Any]:
-    """Return what a reader needs to judge the figures: versions, processor, revision."""
-    packages = ("torch", "numpy", "pillow", "constriction", "bjontegaard", "pytorch-msssim")
-    versions = {}
-    for name in packages:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return {
-        "versions": versions,
-        "python": platform.python_version(),
-        "processor": _processor(),
-        "cores": os.cpu_count(),
-        "revision": _revision(),
-    }
-
-
-def _processor() -> str:
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return platform.processor()
-    names = [line.split(":", 1)[1].strip() for line in text.splitlines() if "model name" in line]
-    return names[0] if names else platform.processor()
-
-
-def _revision() -> str | None:
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return done.stdout.strip()
-
-
-def compressai_summary(means: dict[str, list[dict[str, Any]]], meta: dict[str, Any]) -> dict:
-    """Return CompressAI's result keys for each codec, plus ``meta``."""
-    keys = {
-        "bpp": "bpp",
-        "psnr-rgb": "psnr",
-        "ms-ssim-rgb": "ms_ssim",
-        "encoding_time": "encode_s",
-        "decoding_time": "decode_s",
-    }
+def summary(means: dict[str, list[Point]], meta: dict[str, Any]) -> dict[str, Any]:
+    """Return CompressAI's keys for each codec, and ``meta`` with what they have no key for."""
     codecs = {
         name: {
             "name": name,
-            "description": f"lic eval, qualities {[p['quality'] for p in points]}",
-            "results": {k: [p[v] for p in points] for k, v in keys.items()},
+            "description": f"lic eval at qualities {', '.join(f'{p.quality:g}' for p in points)}",
+            "results": {
+                "bpp": [p.bpp for p in points],
+                **{m.result_key: [p.metrics[k] for p in points] for k, m in METRICS.items()},
+                "encoding_time": [p.encode_s for p in points],
+                "decoding_time": [p.decode_s for p in points],
+            },
         }
         for name, points in means.items()
     }
     return codecs | {"meta": meta}
 
 
-def write_json(path: Path, values: Any) -> None:
-    """Replace a JSON file as a whole."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+def codec_meta(points: list[Point], identity: str, note: str) -> dict[str, Any]:
+    """Return what stands about one codec in ``meta``."""
+    names = set.intersection(*(set(p.details) for p in points))
+    return {
+        "identity": identity,
+        "note": note,
+        "qualities": [p.quality for p in points],
+        "psnr-of-mean-mse": [p.psnr_of_mean_mse for p in points],
+        "details": {n: [p.details[n] for p in points] for n in sorted(names)},
+    }
 
 
-def bd_summary(anchor: str, metric: str, found: dict[str, BdRate]) -> dict[str, Any]:
+def bd_summary(anchor: str | None, metric: str, found: dict[str, BdRate]) -> dict[str, Any]:
     """Return what ``bd_rate.json`` holds."""
     return {
         "anchor": anchor,
@@ -138,25 +139,49 @@ def bd_summary(anchor: str, metric: str, found: dict[str, BdRate]) -> dict[str, 
     }
 
 
-def table(means: dict[str, list[dict[str, Any]]]) -> str:
-    """Return the means as a text table."""
-    head = f"{'codec':18}{'quality':>8}{'bpp':>9}{'PSNR':>8}{'MS-SSIM':>9}{'enc s':>8}{'dec s':>8}"
-    lines = [head]
-    for codec, points in means.items():
+def write_json(path: Path, values: Any) -> None:
+    """Replace a JSON file as a whole; infinite numbers, which JSON lacks, become null."""
+    text = json.dumps(_plain(values), indent=1, allow_nan=False, ensure_ascii=False)
+    atomic_write(str(path), text.encode() + b"\n", force=True)
+
+
+def _plain(values: Any) -> Any:
+    if isinstance(values, dict):
+        return {k: _plain(v) for k, v in values.items()}
+    if isinstance(values, list | tuple):
+        return [_plain(v) for v in values]
+    if isinstance(values, float):
+        return round(values, 6) if math.isfinite(values) else None
+    return values
+
+
+def table(means: dict[str, list[Point]], notes: dict[str, str]) -> str:
+    """Return the means as a text table; codecs with a note are starred and it stands below."""
+    width = max(5, *(len(n) + (n in notes) for n in means))
+    lines = [f"{'codec':{width}} quality     bpp  PSNR dB  MS-SSIM  encode s  decode s"]
+    for name, points in means.items():
+        starred = f"{name}*" if name in notes else name
         for p in points:
-            similarity = "" if p["ms_ssim"] is None else f"{p['ms_ssim']:.4f}"
+            similarity = "-" if p.metrics["ms_ssim"] is None else f"{p.metrics['ms_ssim']:.4f}"
             lines.append(
-                f"{codec:18}{p['quality']:8g}{p['bpp']:9.4f}{p['psnr']:8.2f}{similarity:>9}"
-                f"{p['encode_s']:8.3f}{p['decode_s']:8.3f}"
+                f"{starred:{width}} {p.quality:7g} {p.bpp:7.4f} {p.metrics['psnr']:8.2f} "
+                f"{similarity:>8} {p.encode_s:9.3f} {p.decode_s:9.3f}"
             )
-    return "\n".join(lines)
+    return "\n".join([*lines, *(f"* {name}: {note}" for name, note in notes.items())])
 
 
 def bd_table(anchor: str, metric: str, found: dict[str, BdRate]) -> str:
-    """Return the BD-rates as a text table, with range and method."""
-    lines = [f"BD-rate against {anchor}, {metric}, {METHOD} interpolation"]
-    for name, bd in sorted(found.items(), key=lambda item: item[1].percent or 0):
-        percent = "     n/a" if bd.percent is None else f"{bd.percent:+7.1f} %"
+    """Return the BD-rates as a text table, best first, with anchor, method and range."""
+    width = max((len(n) for n in found), default=0)
+    lines = [f"BD-rate against {anchor} by {metric}, {METHOD}; common range in dB"]
+    for name, bd in sorted(found.items(), key=lambda item: _rank(item[1])):
+        if bd.percent is None:
+            lines.append(f"{name:{width}}       n/a  {bd.note}")
+            continue
         note = f"  ({bd.note})" if bd.note else ""
-        lines.append(f"{name:24}{percent}  over {bd.low:.2f}..{bd.high:.2f}{note}")
+        lines.append(f"{name:{width}} {bd.percent:+7.1f} %  {bd.low:.2f} to {bd.high:.2f}{note}")
     return "\n".join(lines)
+
+
+def _rank(bd: BdRate) -> float:
+    return math.inf if bd.percent is None else bd.percent

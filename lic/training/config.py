@@ -73,6 +73,9 @@ class Recipe:
         loss: ``mse`` or ``ms-ssim``.
         lambdas: Distortion weight at quality 0 and 100; log-linear between.
         tilt: The loss of a sample is divided by lambda ** tilt.
+        rdo_weight: Bits that a squared quantiser step of error is worth when symbols are chosen, as
+            in :func:`lic.codecs.quantise.choose_symbols`; 0 rounds to nearest.
+        hard_rate: Scales learn from the chosen symbols instead of from noisy latents.
         seed: Of crops, rates and starts.
         validate_every: Seconds between validations.
         network: Overrides of the family's shape.
@@ -83,6 +86,8 @@ class Recipe:
     loss: str = "mse"
     lambdas: tuple[float, float] = (1.6e-4, 0.11)
     tilt: float = 0.5
+    rdo_weight: float = 0.0
+    hard_rate: bool = False
     seed: int = 1
     validate_every: float = 300.0
     network: dict[str, Any] = field(default_factory=dict)

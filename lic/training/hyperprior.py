@@ -75,14 +75,38 @@ class HyperpriorTask:
         def quantise(step: int, means: Tensor, positions: Tensor) -> Tensor:
             nonlocal y_bits
             offset = take_step(parts, step) - means.float()
-            symbols = round_ste(offset)
-            counted = symbols if rounded else _noisy(offset)
-            y_bits = y_bits + _bits(counted, positions).flatten(1).sum(1)
+            symbols = self._choose(offset, positions)
+            y_bits = y_bits + self._count(offset, symbols, positions, rounded).flatten(1).sum(1)
             return symbols + means
 
         y_hat = model.context(z_hat, rates, quantise)
         x_hat = model.g_s(y_hat / gain, y_hat * rates.reciprocal, rate)
         return {"x_hat": x_hat, "y_bits": y_bits, "z_bits": z_bits, "levels": levels}
+
+    def _count(self, offset: Tensor, symbols: Tensor, positions: Tensor, rounded: bool) -> Tensor:
+        """Return bits of each latent."""
+        if rounded:
+            return _bits(symbols, positions)
+        if not self.recipe.hard_rate:
+            return _bits(_noisy(offset), positions)
+        # Scales learn from the symbols that will be coded, values and means from noisy ones, whose
+        # bits have a useful gradient.
+        soft = _bits(_noisy(offset), positions.detach())
+        return _bits(symbols.detach(), positions) + soft - soft.detach()
+
+    def _choose(self, offset: Tensor, positions: Tensor) -> Tensor:
+        """Choose symbols as the encoder will, with the gradient of the identity."""
+        weight = self.recipe.rdo_weight
+        if not weight:
+            return round_ste(offset)
+        with torch.no_grad():
+            nearest = (offset + 0.5).floor()
+            size = nearest.abs()
+            smaller = (size - 1).clamp(min=0)
+            saved = _bits(size, positions) - _bits(smaller, positions)
+            lost = weight * (2 * (offset.abs() - size) + 1)
+            chosen = torch.where((size > 0) & (lost < saved), smaller, size) * nearest.sign()
+        return offset + (chosen - offset).detach()
 
     def loss(self, model: nn.Module, x: Tensor, rate: Tensor) -> tuple[Tensor, dict[str, float]]:
         """Return the mean of (lambda * D + R) / lambda^tilt and figures for the log."""
