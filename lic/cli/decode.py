@@ -38,7 +38,9 @@ __all__ = ["decode"]
 @click.option("--weights", metavar="PATH", help="Weights instead of those found.")
 @click.option("--quiet", is_flag=True, help="Print errors only.")
 @click.pass_context
-def decode(ctx: click.Context, inputs: tuple[str, ...], output: str | None, **given: Any) -> None:
+def decode(
+    ctx: click.Context, /, inputs: tuple[str, ...], output: str | None, **given: Any
+) -> None:
     """Decode .lic files to pictures.
 
     IN are files, folders, or - for standard input. Family and weights follow from each file;

@@ -53,7 +53,7 @@ _PICTURES = {
 @click.option("-v", "--verbose", is_flag=True, help="Say where the bits went.")
 @click.option("--quiet", is_flag=True, help="Print errors only.")
 @click.pass_context
-def encode(ctx: click.Context, inputs: tuple[str, ...], **given: Any) -> None:
+def encode(ctx: click.Context, /, inputs: tuple[str, ...], **given: Any) -> None:
     """Encode pictures to .lic files.
 
     IN are picture files, folders, or - for standard input. Without -o a file goes beside its

@@ -94,7 +94,8 @@ class HyperpriorCodec:
         missing = model.load_state_dict(network, strict=False).missing_keys
         self._check_complete(missing)
         self._deviations = model.deviations[None, :, None, None]
-        self.model = model.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        self.model = model.eval().requires_grad_(False)
+        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if _has_fast_bfloat16():
             self.model.use_bfloat16()
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lic.codecs.quantise import Choose
 from lic.coding.fixed import LIMIT, exact_modules, to_grid
 from lic.coding.range_coder import RangeDecoder, RangeEncoder
 from lic.coding.tables import ProbabilityTables
@@ -107,7 +108,7 @@ class CodingLoop:
         return self.gains[rate].permute(2, 0, 1)[None]
 
     def encode(
-        self, coder: RangeEncoder, y: Tensor, z: np.ndarray, rate: Tensor, choose: Callable
+        self, coder: RangeEncoder, y: Tensor, z: np.ndarray, rate: Tensor, choose: Choose
     ) -> Trace:
         """Code one tile.
 

@@ -89,6 +89,7 @@ class FixedConv2d(nn.Conv2d):
         super().__init__(
             in_channels, out_channels, kernel_size, padding=kernel_size // 2, groups=groups
         )
+        self.bias: nn.Parameter  # never None here
         self.weight_bits: int | None = None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -100,7 +101,7 @@ class FixedConv2d(nn.Conv2d):
         # Libraries for GPUs may pick FFT or Winograd kernels, whose intermediate values are not on
         # the grid; a matrix product over unfolded patches has no such freedom.
         n, _, height, width = x.shape
-        patches = F.unfold(x, self.kernel_size, padding=self.padding)
+        patches = F.unfold(x, self.kernel_size, padding=self.kernel_size[0] // 2)
         patches = patches.view(n, self.groups, -1, height * width)
         weight = self.weight.view(self.groups, self.out_channels // self.groups, -1)
         y = torch.einsum("goi,ngip->ngop", weight, patches)

@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lic.networks.context import LOG_STEPS_PER_NAT, LatinContext, LoopRates
-from lic.networks.layers import Downsample, LogKnots, ResidualBlock, Upsample, rate_plane
+from lic.networks.layers import Downsample, LogKnots, ResidualBlock, Upsample, rate_plane, zero_bias
 
 __all__ = ["DOWNSAMPLING", "LEVELS", "SMALLEST_SCALE", "Hyperprior", "HyperpriorShape"]
 
@@ -82,7 +82,7 @@ class Analysis(nn.Module):
         self.coarse = nn.Sequential(*(ResidualBlock(shape.coarse, coarse) for _ in range(coarse)))
         self.out = nn.Conv2d(shape.coarse, shape.latents, 1)
         nn.init.normal_(self.out.weight, std=1e-3)
-        nn.init.zeros_(self.out.bias)
+        zero_bias(self.out)
 
     def forward(self, levels: Tensor, rate: Tensor, deviations: Tensor) -> Tensor:
         u = F.pixel_unshuffle(levels, 8) * (1 / 64)
@@ -107,7 +107,7 @@ class Synthesis(nn.Module):
         self.fine_gain = LogKnots(shape.knots, shape.fine)
         self.out = nn.Conv2d(shape.fine, 192, 1)
         nn.init.normal_(self.out.weight, std=1e-3)
-        nn.init.zeros_(self.out.bias)
+        zero_bias(self.out)
 
     def forward(self, y_hat: Tensor, normalised: Tensor, rate: Tensor) -> Tensor:
         u = torch.cat([normalised, rate_plane(rate, normalised)], dim=1)
@@ -124,6 +124,7 @@ class HyperAnalysis(nn.Module):
     def __init__(self, shape: HyperpriorShape):
         super().__init__()
         width = shape.hyper
+        last = Downsample(width, shape.hyper_latents)
         self.layers = nn.Sequential(
             nn.Conv2d(shape.latents + 1, width, 1),
             nn.LeakyReLU(0.125),
@@ -131,10 +132,10 @@ class HyperAnalysis(nn.Module):
             nn.LeakyReLU(0.125),
             nn.Conv2d(width, width, 3, padding=1),
             nn.LeakyReLU(0.125),
-            Downsample(width, shape.hyper_latents),
+            last,
         )
         with torch.no_grad():
-            self.layers[-1][1].weight.mul_(4)
+            last[1].weight.mul_(4)  # type: ignore[operator]
 
     def forward(self, normalised: Tensor, rate: Tensor) -> Tensor:
         return self.layers(torch.cat([normalised, rate_plane(rate, normalised)], dim=1)).float()
@@ -180,6 +181,7 @@ class Hyperprior(nn.Module):
         low, high = (0.5 * torch.tensor(lmbda / 26.0).log().item() for lmbda in lambdas)
         self.gains = MonotoneGains(shape.knots, shape.latents, low, high)
         self.z_scales = LogKnots(shape.knots, shape.hyper_latents)
+        self.deviations: Tensor
         self.register_buffer("deviations", torch.ones(shape.latents))
 
     def start_from_components(self, components: Tensor, deviations: Tensor) -> None:

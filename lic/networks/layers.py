@@ -6,9 +6,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["Downsample", "LogKnots", "ResidualBlock", "Upsample", "rate_plane"]
+__all__ = ["Downsample", "LogKnots", "ResidualBlock", "Upsample", "rate_plane", "zero_bias"]
 
 _SLOPE = 0.125
+
+
+def zero_bias(layer: nn.Conv2d) -> None:
+    """Start a convolution without an offset."""
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
 
 
 class ResidualBlock(nn.Module):
@@ -30,8 +36,8 @@ class ResidualBlock(nn.Module):
         nn.init.kaiming_normal_(self.conv2.weight, a=1.0)
         with torch.no_grad():
             self.conv2.weight.mul_((2 * depth) ** -0.5)
-        nn.init.zeros_(self.conv1.bias)
-        nn.init.zeros_(self.conv2.bias)
+        zero_bias(self.conv1)
+        zero_bias(self.conv2)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.conv2(F.leaky_relu(self.conv1(x), _SLOPE))

@@ -63,7 +63,8 @@ class _Trainer:
             self.average.load_state_dict(initial)
 
     def _adopt(self, model: nn.Module) -> None:
-        self.model = model.to(self.device, memory_format=torch.channels_last)
+        self.model = model.to(self.device)
+        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.model).requires_grad_(False)
         self.optimisers = make_optimisers(self.model, self.recipe.optimiser)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,15 +17,20 @@ class _LowerBound(torch.autograd.Function):
     """max(x, bound) whose gradient still passes where it would lift x above the bound."""
 
     @staticmethod
-    def forward(ctx, x, bound):  # type: ignore[override]
+    def forward(ctx: Any, x: Tensor, bound: float) -> Tensor:
         ctx.save_for_backward(x)
         ctx.bound = bound
         return x.clamp(min=bound)
 
     @staticmethod
-    def backward(ctx, grad):  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (x,) = ctx.saved_tensors
         return grad * ((x >= ctx.bound) | (grad < 0)), None
+
+
+def _at_least(x: Tensor, bound: float) -> Tensor:
+    bounded: Tensor = _LowerBound.apply(x, bound)  # type: ignore[no-untyped-call]
+    return bounded
 
 
 def round_ste(x: Tensor) -> Tensor:
@@ -41,11 +47,11 @@ def gaussian_bits(values: Tensor, positions: Tensor, smallest: float, per_nat: f
         smallest: Scale of table 0, the narrowest.
         per_nat: Tables a factor e of scale.
     """
-    scales = smallest * (_LowerBound.apply(positions.float(), 0.0) / per_nat).exp()
+    scales = smallest * (_at_least(positions.float(), 0.0) / per_nat).exp()
     values = values.float().abs()
     upper = torch.special.ndtr((0.5 - values) / scales)
     lower = torch.special.ndtr((-0.5 - values) / scales)
-    return -_LowerBound.apply(upper - lower, _LEAST_PROBABILITY).log2()
+    return -_at_least(upper - lower, _LEAST_PROBABILITY).log2()
 
 
 def lambda_of_rate(rate: Tensor, lambdas: tuple[float, float]) -> Tensor:
