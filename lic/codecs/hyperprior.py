@@ -115,7 +115,7 @@ class HyperpriorCodec:
             options: ``reconstruct=True`` also returns the decoder's picture; ``gain_map`` int8
                 steps of the rate byte per 64x64 pixels.
         """
-        byte = round(2.55 * min(100.0, max(0.0, quality)))
+        byte = _rate_byte(quality)
         gain_map = options.get("gain_map")
         plan = _Plan(picture.height, picture.width)
         rate = _rate_bytes(byte, gain_map, plan.grid)
@@ -147,6 +147,18 @@ class HyperpriorCodec:
         if options.get("reconstruct"):
             shown = self._show(self._assemble(traces, plan), rate, byte, plan, stream)
         return Encoded(write_stream(stream), details, shown)
+
+    def symbols(self, picture: Picture, quality: float) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield table numbers and symbols of all that :meth:`encode` would code, in parts."""
+        byte = _rate_byte(quality)
+        plan = _Plan(picture.height, picture.width)
+        rate = _rate_bytes(byte, None, plan.grid)
+        y = self.encode_latents(picture, byte, plan)
+        for (rows, columns), trace in zip(
+            plan.tiles(), self.code_latents(y, rate, byte, plan)[2], strict=True
+        ):
+            yield self._z_indexes(trace, rate[rows, columns]), trace.checked[0]
+            yield from zip(trace.indexes, trace.symbols, strict=True)
 
     def encode_latents(self, picture: Picture, byte: int, plan: _Plan) -> Tensor:
         """Picture to latents in levels, float32 ``(1, M, h, w)``."""
@@ -272,15 +284,22 @@ class HyperpriorCodec:
     def _z_bits(self, trace: Trace, rate: Tensor) -> float:
         from lic.coding.symbols import estimated_bits
 
-        size = (-(-trace.y_hat.shape[-2] // 4), -(-trace.y_hat.shape[-1] // 4))
-        indexes = self.loop.z_indexes(size, rate)
+        indexes = self._z_indexes(trace, rate)
         return float(estimated_bits(trace.checked[0], indexes, self.loop.tables))
+
+    def _z_indexes(self, trace: Trace, rate: Tensor) -> np.ndarray:
+        size = (-(-trace.y_hat.shape[-2] // 4), -(-trace.y_hat.shape[-1] // 4))
+        return self.loop.z_indexes(size, rate)
 
     def _y_bits(self, trace: Trace) -> float:
         from lic.coding.symbols import estimated_bits
 
         pairs = zip(trace.symbols, trace.indexes, strict=True)
         return float(sum(estimated_bits(s, i, self.loop.tables) for s, i in pairs))
+
+
+def _rate_byte(quality: float) -> int:
+    return round(2.55 * min(100.0, max(0.0, quality)))
 
 
 def _rate_bytes(byte: int, gain_map: np.ndarray | None, grid: tuple[int, int]) -> Tensor:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import concurrent.futures
 import itertools
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-__all__ = ["one_thread_a_strip", "plan_strips", "run_strips"]
+__all__ = ["one_thread", "plan_strips", "run_strips"]
 
 _WHOLE_UP_TO = 4096
 _STRIP_POSITIONS = 4096
@@ -32,15 +32,33 @@ def plan_strips(height: int, width: int) -> list[tuple[int, int]]:
     return list(itertools.pairwise(edges))
 
 
-@contextmanager
-def one_thread_a_strip() -> Iterator[None]:
-    """Hold torch to one thread an operation, and restore its setting afterwards."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+class _OneThread:
+    """Holds torch to one thread an operation while anybody is inside.
+
+    The setting belongs to the process and, in part, to the calling thread: everybody who enters
+    sets it, the last one to leave restores what the first one found.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._before = 1
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._before = torch.get_num_threads()
+            self._inside += 1
+            torch.set_num_threads(1)
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                torch.set_num_threads(self._before)
+
+
+one_thread = _OneThread()
 
 
 def run_strips(
@@ -72,7 +90,7 @@ def run_strips(
         return out[:, :, top : top + (rows[1] - rows[0]) * target_rows]
 
     strips = plan_strips(height, width)
-    with one_thread_a_strip():
+    with one_thread:
         if threads == 1 or len(strips) == 1:
             return torch.cat([one(rows) for rows in strips], dim=2)
         with concurrent.futures.ThreadPoolExecutor(threads) as pool:

@@ -1,0 +1,73 @@
+"""The last steps of a run, with the real coder: tables fitted to symbols, and a curve of bytes."""
+
+from __future__ import annotations
+
+import tempfile
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from lic.codecs.hyperprior import HyperpriorCodec
+from lic.coding.tables import ProbabilityTables, tables_from_histograms
+from lic.networks.hyperprior import Hyperprior
+from lic.pictures import Picture
+from lic.training.export import export_hyperprior
+from lic.training.validation import RATES
+from lic.weights.store import save_weights
+
+__all__ = ["byte_curve", "fit_tables"]
+
+_LARGEST_SYMBOL = 1023
+_PRIOR_WEIGHT = 4000.0
+"""Symbols that the Gaussian start of a table is worth: enough for rare tables to keep its shape."""
+
+_SIDE = 512
+_PICTURES = 160
+
+
+def fit_tables(model: Hyperprior, pictures: list[Tensor]) -> ProbabilityTables:
+    """Refit the probability tables to the symbols that the encoder really chooses.
+
+    Each picture is coded at two of the rates; both ends of the range get their share.
+
+    Args:
+        model: Averaged weights.
+        pictures: Of the training set, uint8 ``(3, H, W)``; the middle of some of them is used.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        codec = HyperpriorCodec(save_weights(folder, *export_hyperprior(model, "unfitted", {})))
+    tables = codec.loop.tables
+    counts = np.zeros((len(tables), 2 * _LARGEST_SYMBOL + 1), np.int64)
+    chosen = pictures[:: max(1, len(pictures) // _PICTURES)]
+    for number, pixels in enumerate(chosen):
+        for rate in (RATES[number % len(RATES)], RATES[(number + len(RATES) // 2) % len(RATES)]):
+            for index, symbol in codec.symbols(_middle(pixels), 100 * rate):
+                symbol = symbol.astype(np.int64).clip(-_LARGEST_SYMBOL, _LARGEST_SYMBOL)
+                np.add.at(counts, (index.astype(np.int64), symbol + _LARGEST_SYMBOL), 1)
+    return tables_from_histograms(tables, counts, _PRIOR_WEIGHT)
+
+
+def byte_curve(codec: Any, pictures: list[Tensor]) -> np.ndarray:
+    """Return rows (rate, bpp, PSNR, 0), means over pictures, from whole files and 8-bit pixels."""
+    rows = []
+    for rate in RATES:
+        points = []
+        for pixels in pictures:
+            picture = _picture(pixels)
+            encoded = codec.encode(picture, 100 * rate, reconstruct=True)
+            error = encoded.reconstruction.pixels.astype(float) - picture.pixels
+            area = picture.width * picture.height
+            mse = max(float(np.mean(error**2)), 1e-4)
+            points.append((8 * len(encoded.data) / area, 10 * np.log10(255**2 / mse)))
+        rows.append([rate, *np.mean(points, axis=0), 0.0])
+    return np.array(rows)
+
+
+def _picture(pixels: Tensor) -> Picture:
+    return Picture(np.ascontiguousarray(pixels.numpy().transpose(1, 2, 0)))
+
+
+def _middle(pixels: Tensor) -> Picture:
+    top, left = (max(0, (s - _SIDE) // 2) for s in pixels.shape[1:])
+    return _picture(pixels[:, top : top + _SIDE, left : left + _SIDE])
