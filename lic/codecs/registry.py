@@ -9,7 +9,7 @@ from lic.codecs.base import Codec
 from lic.errors import UsageProblem
 from lic.weights.store import Card, find_weights
 
-__all__ = ["LEARNED", "codec_for_stream", "codec_names", "get_codec", "learned_codec"]
+__all__ = ["LEARNED", "codec_for_stream", "codec_names", "get_codec", "learned_codec", "load_codec"]
 
 LEARNED = ("hyperprior",)
 """Families that write ``.lic`` files."""
@@ -18,14 +18,19 @@ _COMPRESSAI = "compressai:"
 _loaded: dict[str, Codec] = {}
 
 
-def learned_codec(card: Card, threads: int = 1) -> Codec:
-    """Return the codec of a card, loading its networks at the first call."""
+def load_codec(card: Card, threads: int = 1) -> Codec:
+    """Return the codec of a card, its networks loaded anew."""
     from lic.codecs.hyperprior import HyperpriorCodec
 
     makers = {"hyperprior": HyperpriorCodec}
+    return makers[card.family](card, threads)
+
+
+def learned_codec(card: Card, threads: int = 1) -> Codec:
+    """Return the codec of a card; its networks are loaded at the first call and kept."""
     key = f"{card.path}:{card.sha256}:{threads}"
     if key not in _loaded:
-        _loaded[key] = makers[card.family](card, threads)
+        _loaded[key] = load_codec(card, threads)
     return _loaded[key]
 
 

@@ -1,22 +1,22 @@
-"""The last steps of a run, with the real coder: tables fitted to symbols, and a curve of bytes."""
+"""What needs the real coder: probability tables fitted to symbols, and curves of whole files."""
 
 from __future__ import annotations
 
+import importlib.util
 import tempfile
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 
-from lic.codecs.hyperprior import HyperpriorCodec
+from lic.codecs.registry import load_codec
 from lic.coding.tables import ProbabilityTables, tables_from_histograms
-from lic.networks.hyperprior import Hyperprior
 from lic.pictures import Picture
-from lic.training.export import export_hyperprior
 from lic.training.validation import RATES
 from lic.weights.store import save_weights
 
-__all__ = ["byte_curve", "fit_tables"]
+__all__ = ["byte_curve", "fit_tables", "has_coder", "temporary_codec"]
 
 _LARGEST_SYMBOL = 1023
 _PRIOR_WEIGHT = 4000.0
@@ -26,18 +26,37 @@ _SIDE = 512
 _PICTURES = 160
 
 
-def fit_tables(model: Hyperprior, pictures: list[Tensor]) -> ProbabilityTables:
-    """Refit the probability tables to the symbols that the encoder really chooses.
+def has_coder() -> bool:
+    """Tell whether files can be made here; a bare GPU machine trains without the range coder."""
+    return all(importlib.util.find_spec(name) for name in ("constriction", "scipy"))
 
-    Each picture is coded at two of the rates; both ends of the range get their share.
+
+def temporary_codec(task: Any, model: nn.Module, tables: ProbabilityTables | None) -> Any:
+    """Return the codec that an export of these networks would be.
 
     Args:
+        task: Of the family.
+        model: Averaged weights.
+        tables: Fitted tables; Gaussian ones when ``None``.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        return load_codec(save_weights(folder, *task.export(model, "unfitted", {}, tables)))
+
+
+def fit_tables(task: Any, model: nn.Module, pictures: Sequence[Tensor]) -> ProbabilityTables:
+    """Refit the probability tables to the symbols that the encoder really chooses.
+
+    The encoder leaves out symbols that are not worth their bits and images are not Gaussian, so
+    measured tables cost less than Gaussian ones. Each picture is coded at two of the rates; both
+    ends of the range get their share.
+
+    Args:
+        task: Of the family.
         model: Averaged weights.
         pictures: Of the training set, uint8 ``(3, H, W)``; the middle of some of them is used.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        codec = HyperpriorCodec(save_weights(folder, *export_hyperprior(model, "unfitted", {})))
-    tables = codec.loop.tables
+    codec = temporary_codec(task, model, None)
+    tables: ProbabilityTables = codec.loop.tables
     counts = np.zeros((len(tables), 2 * _LARGEST_SYMBOL + 1), np.int64)
     chosen = pictures[:: max(1, len(pictures) // _PICTURES)]
     for number, pixels in enumerate(chosen):
@@ -48,8 +67,8 @@ def fit_tables(model: Hyperprior, pictures: list[Tensor]) -> ProbabilityTables:
     return tables_from_histograms(tables, counts, _PRIOR_WEIGHT)
 
 
-def byte_curve(codec: Any, pictures: list[Tensor]) -> np.ndarray:
-    """Return rows (rate, bpp, PSNR, 0), means over pictures, from whole files and 8-bit pixels."""
+def byte_curve(codec: Any, pictures: Sequence[Tensor]) -> np.ndarray:
+    """Return rows (rate, bpp, PSNR), means over pictures, from whole files and 8-bit pixels."""
     rows = []
     for rate in RATES:
         points = []
@@ -60,7 +79,7 @@ def byte_curve(codec: Any, pictures: list[Tensor]) -> np.ndarray:
             area = picture.width * picture.height
             mse = max(float(np.mean(error**2)), 1e-4)
             points.append((8 * len(encoded.data) / area, 10 * np.log10(255**2 / mse)))
-        rows.append([rate, *np.mean(points, axis=0), 0.0])
+        rows.append([rate, *np.mean(points, axis=0)])
     return np.array(rows)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +20,10 @@ from lic.networks.hyperprior import (
 from lic.training.config import Recipe
 from lic.training.data import principal_components
 from lic.training.losses import gaussian_bits, lambda_of_rate, round_ste
+
+if TYPE_CHECKING:
+    from lic.coding.tables import ProbabilityTables
+    from lic.weights.store import Card
 
 __all__ = ["HyperpriorTask"]
 
@@ -136,9 +140,21 @@ class HyperpriorTask:
         bits: dict[str, Any] = {k: float(out[k]) for k in ("y_bits", "z_bits")}
         return {
             "bpp": (bits["y_bits"] + bits["z_bits"]) / (height * width),
-            "z_bpp": bits["z_bits"] / (height * width),
             "psnr": 10 * math.log10(LEVELS**2 / max(mse, 1e-4)),
         }
+
+    def export(
+        self,
+        model: nn.Module,
+        name: str,
+        training: dict[str, Any],
+        tables: ProbabilityTables | None,
+    ) -> tuple[Card, dict[str, Tensor]]:
+        """Return card and tensors to ship; see :func:`lic.training.export.export_hyperprior`."""
+        from lic.training.export import export_hyperprior
+
+        assert isinstance(model, Hyperprior)
+        return export_hyperprior(model, name, training, tables)
 
 
 def _noisy(x: Tensor) -> Tensor:

@@ -14,13 +14,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lic.coding.tables import ProbabilityTables
 from lic.errors import UsageProblem
 from lic.training.config import Recipe
 from lic.training.data import Crops, load_pictures, picture_files
+from lic.training.fitting import byte_curve, fit_tables, has_coder, temporary_codec
 from lic.training.hyperprior import HyperpriorTask
 from lic.training.optimisers import make_optimisers, set_schedule
 from lic.training.run import RunFolder
 from lic.training.validation import curve, jpeg_curve, rate_change
+from lic.training.weights import Start
 
 __all__ = ["TASKS", "train"]
 
@@ -41,6 +44,8 @@ class _State:
     typical_norm: float = 0.0
     skipped: int = 0
     valid: list[list[float]] = field(default_factory=list)
+    curve: list[list[float]] = field(default_factory=list)
+    runs: list[dict[str, Any]] = field(default_factory=list)
 
 
 class _Trainer:
@@ -51,16 +56,18 @@ class _Trainer:
         self.recipe, self.run, self.budget, self.device = recipe, run, budget, device
         self.task = TASKS[recipe.family](recipe)
         self.state = _State()
+        self.tables: ProbabilityTables | None = None
         self.model: nn.Module
         self.average: nn.Module
         self.optimisers: list[torch.optim.Optimizer]
 
-    def start(self, pictures: list[Tensor], initial: dict[str, Tensor] | None) -> None:
+    def start(self, pictures: list[Tensor], initial: Start | None) -> None:
         torch.manual_seed(self.recipe.seed)
         self._adopt(self.task.build(pictures))
         if initial is not None:
-            self.model.load_state_dict(initial)
-            self.average.load_state_dict(initial)
+            self.model.load_state_dict(initial.state)
+            self.average.load_state_dict(initial.state)
+            self.state.runs = initial.runs
 
     def _adopt(self, model: nn.Module) -> None:
         self.model = model.to(self.device)
@@ -85,6 +92,7 @@ class _Trainer:
                 "average": self.average.state_dict(),
                 "optimisers": [o.state_dict() for o in self.optimisers],
                 "state": vars(self.state),
+                "tables": self.tables and _tensors(self.tables),
             }
         )
 
@@ -137,17 +145,37 @@ class _Trainer:
         targets = list(self.average.state_dict().values())
         torch._foreach_lerp_(targets, sources, 1 - decay)
 
-    def validate(self, pictures: list[Tensor], anchor: Any) -> float:
-        points = curve(self.task, self.average, pictures, self.device)
+    def validate(self, pictures: list[Tensor], anchor: Any) -> str:
+        """Measure the averaged networks on held-out pictures; returns what to report.
+
+        Files are written and counted; where the coder is missing, bits are estimated.
+        """
+        if has_coder():
+            codec = temporary_codec(self.task, self.average, self.tables)
+            points, kind = byte_curve(codec, pictures), "whole files"
+        else:
+            points, kind = curve(self.task, self.average, pictures, self.device), "estimated bits"
         change = rate_change(anchor, points)
         state = self.state
         state.valid.append([state.step, state.seconds, change])
+        state.curve = points.tolist()
         row: dict[str, Any] = {"step": state.step, "seconds": round(state.seconds), "bd": change}
-        for rate, bpp, psnr, z_bpp in points:
-            key = f"{rate:.2f}"
-            row |= {f"bpp@{key}": bpp, f"psnr@{key}": psnr, f"z@{key}": z_bpp}
-        self.run.append("valid.csv", {k: round(v, 5) for k, v in row.items()})
-        return change
+        for rate, bpp, psnr in points:
+            row |= {f"bpp@{rate:.2f}": bpp, f"psnr@{rate:.2f}": psnr}
+        row = {k: round(v, 5) for k, v in row.items()}
+        self.run.append("valid.csv", row | {"bpp": kind, "tables": "fitted" if self.tables else ""})
+        return f"{change:+.2f} % against JPEG ({kind})"
+
+    def finish(self, pictures: list[Tensor], held_out: list[Tensor], anchor: Any) -> str:
+        """Fit the probability tables and measure once more; returns what to report."""
+        if not has_coder():
+            return "probability tables stay Gaussian, since the range coder is not installed here"
+        self.tables = fit_tables(self.task, self.average, pictures)
+        return "tables fitted, " + self.validate(held_out, anchor)
+
+
+def _tensors(tables: ProbabilityTables) -> dict[str, Tensor]:
+    return {k: torch.from_numpy(v.copy()) for k, v in tables.to_arrays().items()}
 
 
 def train(
@@ -158,14 +186,15 @@ def train(
     budget: float,
     *,
     resume: bool = False,
-    initial: dict[str, Tensor] | None = None,
+    initial: Start | None = None,
     device: str = "cpu",
     report: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True),
 ) -> RunFolder:
     """Train until ``budget`` seconds of training are spent.
 
-    The schedule is a function of the time spent, so a run always ends annealed. An interruption
-    (also Ctrl-C) leaves a checkpoint that ``resume`` continues, with the same or a larger budget.
+    The schedule is a function of the time spent, so a run always ends annealed; then the
+    probability tables are fitted to the symbols of training pictures. An interruption (also
+    Ctrl-C) leaves a checkpoint that ``resume`` continues, with the same or a larger budget.
 
     Args:
         recipe: What to train.
@@ -173,7 +202,7 @@ def train(
         data, valid: Folders of training and validation pictures.
         budget: Seconds of training in all, validation not counted.
         resume: Continue from the folder's checkpoint.
-        initial: Weights to start from instead of fresh ones.
+        initial: Networks to start from instead of fresh ones.
         device: ``cpu`` or ``cuda``.
         report: Gets one line of progress at a time.
 
@@ -194,6 +223,7 @@ def train(
     crops = Crops(pictures, recipe.seed + trainer.state.step, where)
     try:
         _spend(trainer, crops, held_out, anchor, report)
+        report(trainer.finish(pictures, held_out, anchor))
     finally:
         trainer.checkpoint()
     return run
@@ -231,8 +261,7 @@ def _spend(
                 f"skipped {state.skipped}"
             )
             sums, counted, last_report = {}, 0, time.monotonic()
-        if state.seconds >= min(next_validation, trainer.budget):
-            change = trainer.validate(held_out, anchor)
-            report(f"{state.seconds / 60:6.1f} min  validation {change:+.2f} % against JPEG")
+        if next_validation <= state.seconds < trainer.budget:
             trainer.checkpoint()
+            report(f"{state.seconds / 60:6.1f} min  {trainer.validate(held_out, anchor)}")
             next_validation = state.seconds + recipe.validate_every

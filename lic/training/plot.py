@@ -32,10 +32,13 @@ def plot_run(run: RunFolder) -> None:
     for row in shown:
         bpp = [float(row[f"bpp@{r:.2f}"]) for r in RATES]
         psnr = [float(row[f"psnr@{r:.2f}"]) for r in RATES]
-        label = f"step {row['step']}, {float(row['bd']):+.1f} % against JPEG"
+        label = f"step {row['step']}, {float(row['bd']):+.1f} % against JPEG, {row['tables']}"
+        label = label.removesuffix(", ")
         axes.plot(bpp, psnr, marker="o", label=label)
     axes.set(
-        xlabel="bits per pixel (estimated)", ylabel="PSNR RGB, dB", title="Validation pictures"
+        xlabel=f"bits per pixel, {rows[-1]['bpp']}",
+        ylabel="PSNR RGB, dB",
+        title="Validation pictures",
     )
     axes.grid(alpha=0.3)
     axes.legend()

@@ -19,13 +19,13 @@ _JPEG_QUALITIES = (5, 8, 12, 18, 26, 36, 48, 60, 70, 80, 88, 92, 95)
 
 
 def curve(task: Any, model: nn.Module, pictures: list[Tensor], device: torch.device) -> np.ndarray:
-    """Return rows (rate, bpp, PSNR, bpp of z), means over pictures, from rounded symbols."""
+    """Return rows (rate, bpp, PSNR), means over pictures, estimated from rounded symbols."""
     rows = []
     model.eval()
     for rate in RATES:
         with torch.autocast(device.type, torch.bfloat16):
             figures = [task.measure(model, p.to(device), rate) for p in pictures]
-        rows.append([rate, *(np.mean([f[k] for f in figures]) for k in ("bpp", "psnr", "z_bpp"))])
+        rows.append([rate, *(np.mean([f[k] for f in figures]) for k in ("bpp", "psnr"))])
     model.train()
     return np.array(rows)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import platform
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from lic.coding.tables import ProbabilityTables
 from lic.errors import OutputError, UsageProblem, WeightsError
 from lic.networks.hyperprior import Hyperprior, HyperpriorShape
 from lic.training.config import Recipe, to_dict
@@ -16,11 +18,24 @@ from lic.training.export import export_hyperprior, import_hyperprior
 from lic.training.run import RunFolder
 from lic.weights.store import Card, find_weights, load_tensors, save_weights
 
-__all__ = ["export_run", "initial_state", "load_run"]
+__all__ = ["Run", "Start", "export_run", "initial_state", "load_run"]
 
 
-def initial_state(path: str, recipe: Recipe) -> dict[str, Tensor]:
-    """Return the state dict of exported weights, to start a run from.
+@dataclass(frozen=True)
+class Start:
+    """What a run starts from instead of fresh networks.
+
+    Attributes:
+        state: State dict of the networks.
+        runs: What the card says about the runs that made them, oldest first.
+    """
+
+    state: dict[str, Tensor]
+    runs: list[dict[str, Any]]
+
+
+def initial_state(path: str, recipe: Recipe) -> Start:
+    """Read exported weights, by name or by path, to start a run from.
 
     Raises:
         WeightsError: They cannot be read, or belong to another family.
@@ -31,17 +46,33 @@ def initial_state(path: str, recipe: Recipe) -> dict[str, Tensor]:
             raise WeightsError("no such weights", path)
     else:
         card = find_weights(recipe.family, path=path)
-    return import_hyperprior(load_tensors(card))
+    return Start(import_hyperprior(load_tensors(card)), list(card.training.get("runs", [])))
 
 
-def load_run(path: str | Path) -> tuple[Recipe, Hyperprior, dict[str, Any]]:
-    """Return recipe, averaged networks and the history of a run."""
-    run = RunFolder(path)
-    recipe = run.recipe()
-    saved = run.load()
+@dataclass(frozen=True)
+class Run:
+    """What a run's folder holds: recipe, averaged networks, history, fitted tables if any."""
+
+    recipe: Recipe
+    model: Hyperprior
+    state: dict[str, Any]
+    tables: ProbabilityTables | None
+
+
+def load_run(path: str | Path) -> Run:
+    """Read the folder of a run.
+
+    Raises:
+        InputError: It is none, or has no usable checkpoint.
+    """
+    folder = RunFolder(path)
+    recipe = folder.recipe()
+    saved = folder.load()
     model = Hyperprior(HyperpriorShape(**recipe.network), recipe.lambdas)
     model.load_state_dict(saved["average"])
-    return recipe, model.eval(), saved["state"]
+    stored = saved.get("tables")
+    tables = stored and ProbabilityTables.from_arrays({k: v.numpy() for k, v in stored.items()})
+    return Run(recipe, model.eval(), saved["state"], tables or None)
 
 
 def export_run(
@@ -50,23 +81,30 @@ def export_run(
     """Write the weights and card of a run into a folder.
 
     Raises:
-        UsageProblem: They exist and ``force`` is not given.
+        InputError: ``path`` is not the folder of a run.
+        UsageProblem: The weights exist and ``force`` is not given.
         OutputError: The folder does not exist.
     """
-    recipe, model, state = load_run(path)
-    name = name or recipe.family
+    run = load_run(path)
+    name = name or run.recipe.family
     if not Path(folder).is_dir():
         raise OutputError(f"folder '{folder}' does not exist")
     target = Path(folder) / f"{name}.safetensors"
     if target.exists() and not force:
         raise UsageProblem(f"'{target}' exists; pass --force to replace it")
-    training = {
-        "recipe": to_dict(recipe),
+    state = run.state
+    this_run = {
+        "recipe": to_dict(run.recipe),
         "steps": state["step"],
         "crops": state["crops"],
         "seconds": round(state["seconds"]),
         "machine": f"{platform.machine()}, torch {torch.__version__}",
         "validation": [[s, round(t), round(bd, 2)] for s, t, bd in state["valid"]],
     }
-    card, tensors = export_hyperprior(model, name, training)
+    training = {
+        "runs": [*state["runs"], this_run],
+        "tables": "fitted to the training pictures" if run.tables else "Gaussian",
+        "valid_curve": [[round(x, 4) for x in row] for row in state["curve"]],
+    }
+    card, tensors = export_hyperprior(run.model, name, training, run.tables)
     return save_weights(folder, card, tensors)

@@ -1,0 +1,206 @@
+"""Training on small pictures: a run ends in weights that code, resumes, and explains mistakes."""
+
+from __future__ import annotations
+
+import csv
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import photo
+from PIL import Image
+
+from lic.codecs.registry import load_codec
+from lic.errors import InputError, UsageProblem, WeightsError
+from lic.pictures import Picture
+from lic.training.config import DataConfig, Recipe, load_recipe, parse_duration
+from lic.training.data import Crops, principal_components
+from lic.training.loop import train
+from lic.training.losses import gaussian_bits, round_ste
+from lic.training.optimisers import Muon
+from lic.training.plot import plot_run
+from lic.training.weights import export_run, initial_state, load_run
+
+CONFIG = Path(__file__).parent.parent / "configs" / "hyperprior.toml"
+TINY = {
+    "latents": 16,
+    "hyper_latents": 8,
+    "fine": 16,
+    "coarse": 16,
+    "analysis": (1, 1),
+    "synthesis": (1, 1),
+    "hyper": 16,
+    "width": 16,
+    "hidden": 16,
+    "knots": 3,
+}
+
+
+def recipe(**changes) -> Recipe:
+    settings = {
+        "network": TINY,
+        "data": DataConfig(crop=64, batch=4, late_crop=128, valid_pictures=2),
+        "validate_every": 1.0,
+    }
+    return Recipe(family="hyperprior", **(settings | changes))
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("pictures")
+    for seed in range(6):
+        Image.fromarray(photo(160, 192, seed)).save(folder / f"{seed}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(pictures, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    return train(recipe(), folder, [str(pictures)], [str(pictures)], 3, report=lambda _line: None)
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_run_ends_in_files_that_are_smaller_than_at_its_start(run):
+    first, last = (float(r["bd"]) for r in (rows(run.path / "valid.csv")[i] for i in (0, -1)))
+    assert last < first
+    assert rows(run.path / "valid.csv")[-1]["bpp"] == "whole files"
+
+
+def test_the_plot_of_a_run_is_drawn(run):
+    plot_run(run)
+    with Image.open(run.path / "rd.png") as image:
+        assert image.size > (300, 300)
+
+
+def test_exported_weights_code_and_carry_fitted_tables(run, tmp_path):
+    card = export_run(run.path, tmp_path)
+    codec = load_codec(card)
+    picture = Picture(photo(70, 90, 9))
+    encoded = codec.encode(picture, 40, reconstruct=True)
+    assert codec.decode(encoded.data) == encoded.reconstruction
+    assert card.training["tables"].startswith("fitted")
+    assert (codec.loop.tables.row(20) == load_run(run.path).tables.row(20)).all()
+    assert card.training["runs"][0]["steps"] > 0
+
+
+def test_export_does_not_replace_weights_unasked(run, tmp_path):
+    export_run(run.path, tmp_path)
+    with pytest.raises(UsageProblem, match="--force"):
+        export_run(run.path, tmp_path)
+
+
+def test_resuming_goes_on_and_a_start_from_weights_begins_anew(run, pictures, tmp_path):
+    where = [str(pictures)]
+    export_run(run.path, tmp_path)
+    before = load_run(run.path).state
+    silent = {"report": lambda _line: None}
+    start = initial_state(str(tmp_path / "hyperprior.safetensors"), recipe())
+    begun = train(recipe(), tmp_path / "new", where, where, 0.3, initial=start, **silent)
+    after = load_run(begun.path).state
+    assert after["step"] < before["step"]
+    assert len(after["runs"]) == 1
+    # Weights travel through halves and integers; the networks are still trained ones.
+    assert float(rows(begun.path / "valid.csv")[-1]["bd"]) < float(
+        rows(run.path / "valid.csv")[0]["bd"]
+    )
+    resumed = train(recipe(), run.path, where, where, 3.5, resume=True, **silent)
+    assert load_run(resumed.path).state["step"] > before["step"]
+
+
+def test_a_spike_is_skipped(pictures, tmp_path):
+    from lic.training import loop
+
+    trainer = loop._Trainer(recipe(), loop.RunFolder.create(tmp_path / "r", recipe()), 60.0,
+                            torch.device("cpu"))  # fmt: skip
+    tensors = [torch.from_numpy(photo(160, 192).transpose(2, 0, 1).copy())]
+    trainer.start(tensors, None)
+    crops = Crops(tensors, 0, torch.device("cpu"))
+    assert trainer.step(crops) is not None
+    before = {k: v.clone() for k, v in trainer.model.state_dict().items()}
+    loss = trainer.task.loss
+    trainer.task.loss = lambda *a: (loss(*a)[0] * math.inf, {})
+    assert trainer.step(crops) is None
+    assert all((before[k] == v).all() for k, v in trainer.model.state_dict().items())
+
+
+def test_components_are_orthonormal_and_ordered():
+    tensors = [torch.from_numpy(photo(160, 192, s).transpose(2, 0, 1).copy()) for s in range(3)]
+    rows, deviations = principal_components(tensors, 16, 8, samples=500)
+    assert torch.allclose(rows @ rows.T, torch.eye(8), atol=1e-4)
+    assert (deviations.diff() <= 0).all()
+
+
+def test_gaussian_bits_are_the_mass_of_a_unit_interval():
+    scale = 0.11 * math.exp(20 / 8)
+    upper, lower = (0.5 * math.erfc(-e / scale / math.sqrt(2)) for e in (1.5, 0.5))
+    found = gaussian_bits(torch.tensor([1.0]), torch.tensor([20.0]), 0.11, 8)
+    assert float(found) == pytest.approx(-math.log2(upper - lower), rel=1e-4)
+
+
+def test_rounding_passes_gradients_and_rounds_as_the_coder():
+    x = torch.tensor([-0.5, 0.5, 1.49], requires_grad=True)
+    y = round_ste(x)
+    y.sum().backward()
+    assert y.tolist() == [0, 1, 1]
+    assert x.grad.tolist() == [1, 1, 1]
+
+
+def test_muon_makes_an_update_with_equal_singular_values():
+    weight = torch.nn.Parameter(torch.zeros(8, 4, 3, 3))
+    weight.grad = torch.randn(8, 4, 3, 3, generator=torch.Generator().manual_seed(0))
+    Muon([weight], lr=1.0).step()
+    values = torch.linalg.svdvals(weight.detach().flatten(1))
+    assert 0.6 < values.min() < values.max() < 1.4
+
+
+@pytest.mark.parametrize(
+    ("override", "text"),
+    [
+        ("optimiser.lrr=1", "did you mean 'optimiser.lr'"),
+        ("data.crop='wide'", "takes int"),
+        ("batch", "expected section.key=value"),
+        ("data=3", "takes DataConfig"),
+    ],
+)
+def test_mistakes_in_a_recipe_are_named(override, text):
+    with pytest.raises(UsageProblem, match=text):
+        load_recipe(CONFIG, [override])
+
+
+def test_the_shipped_recipe_reads_and_can_be_overridden():
+    read = load_recipe(CONFIG, ["data.crop=64", "optimiser.name=adamw", "tilt=1"])
+    assert (read.data.crop, read.optimiser.name, read.tilt) == (64, "adamw", 1.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90", 90), ("90s", 90), ("25m", 1500), ("1h30m", 5400)]
+)
+def test_durations(text, seconds):
+    assert parse_duration(text) == seconds
+
+
+def test_no_duration_is_a_usage_problem():
+    with pytest.raises(UsageProblem):
+        parse_duration("soon")
+
+
+def test_what_cannot_be_trained_on_is_named(tmp_path, pictures):
+    silent = {"report": lambda _line: None}
+    with pytest.raises(InputError, match="no pictures"):
+        train(recipe(), tmp_path / "a", [str(tmp_path)], [str(pictures)], 1, **silent)
+    with pytest.raises(InputError, match="not the folder of a training run"):
+        load_run(tmp_path)
+    other = Recipe(family="no")
+    with pytest.raises(UsageProblem, match="family"):
+        train(other, tmp_path / "b", [str(pictures)], [str(pictures)], 1, **silent)
+    with pytest.raises(WeightsError, match="no such weights"):
+        initial_state("nowhere", recipe())
+    tiny = [torch.from_numpy(np.zeros((3, 20, 20), np.uint8))]
+    with pytest.raises(InputError, match="at least 64 pixels"):
+        Crops(tiny, 0, torch.device("cpu")).batch(1, 64)
