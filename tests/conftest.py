@@ -2,8 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+
+FAMILIES = ("hyperprior",)
+"""Every family that has tiny test weights; suites run over all of them."""
+
+WEIGHTS = Path(__file__).parent / "weights"
+
+
+def tiny_codec(family: str):
+    """Return the codec of a family with its test weights."""
+    from lic.codecs.registry import get_codec
+
+    return get_codec(family, weights=WEIGHTS)
 
 
 def photo(height: int, width: int, seed: int = 0) -> np.ndarray:
