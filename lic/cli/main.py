@@ -58,13 +58,20 @@ class _Terminated(BaseException):
     """SIGTERM, raised where the program is, so that temporary files are removed on the way out."""
 
 
-def _on_sigterm(_number: int, _frame: Any) -> NoReturn:
-    raise _Terminated
+class _Interrupted(BaseException):
+    """SIGINT; click would print an empty line for the usual KeyboardInterrupt."""
+
+
+def _on_signal(number: int, _frame: Any) -> NoReturn:
+    raise _Terminated if number == signal.SIGTERM else _Interrupted
 
 
 def run(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and exit with the code of what happened."""
-    signal.signal(signal.SIGTERM, _on_sigterm)
+    signal.signal(signal.SIGTERM, _on_signal)
+    # A shell starts background jobs with SIGINT ignored; that stays so.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _on_signal)
     sys.exit(_code(arguments))
 
 
@@ -90,7 +97,7 @@ def _explain(error: BaseException) -> tuple[str, int]:
     """Return the one line and the exit code for what ended a command."""
     if isinstance(error, LicError):
         return str(error), error.exit_code
-    if isinstance(error, click.Abort | KeyboardInterrupt):
+    if isinstance(error, click.Abort | KeyboardInterrupt | _Interrupted):
         return "interrupted", 130
     if isinstance(error, click.ClickException):
         return error.format_message(), error.exit_code
