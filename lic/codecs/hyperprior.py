@@ -148,16 +148,24 @@ class HyperpriorCodec:
             shown = self._show(self._assemble(traces, plan), rate, byte, plan, stream)
         return Encoded(write_stream(stream), details, shown)
 
-    def symbols(self, picture: Picture, quality: float) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield table numbers and symbols of all that :meth:`encode` would code, in parts."""
+    def traces(self, picture: Picture, quality: float) -> tuple[list[Trace], Tensor, int]:
+        """Return what :meth:`encode` would code, for measurements.
+
+        Returns:
+            A trace a tile, the latents in quantiser steps ``(1, M, h, w)`` and the rate byte.
+        """
         byte = _rate_byte(quality)
         plan = _Plan(picture.height, picture.width)
         rate = _rate_bytes(byte, None, plan.grid)
         y = self.encode_latents(picture, byte, plan)
-        for (rows, columns), trace in zip(
-            plan.tiles(), self.code_latents(y, rate, byte, plan)[2], strict=True
-        ):
-            yield self._z_indexes(trace, rate[rows, columns]), trace.checked[0]
+        return self.code_latents(y, rate, byte, plan)[2], y * self.loop.gain(rate), byte
+
+    def symbols(self, picture: Picture, quality: float) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield table numbers and symbols of all that :meth:`encode` would code, in parts."""
+        traces, _, byte = self.traces(picture, quality)
+        for trace in traces:
+            h, w = trace.y_hat.shape[-2:]
+            yield self._z_indexes(trace, torch.full((h, w), byte)), trace.checked[0]
             yield from zip(trace.indexes, trace.symbols, strict=True)
 
     def encode_latents(self, picture: Picture, byte: int, plan: _Plan) -> Tensor:

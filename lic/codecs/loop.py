@@ -21,7 +21,7 @@ from lic.coding.tables import ProbabilityTables
 from lic.errors import WeightsError
 from lic.networks.context import LatinContext, LoopRates, split, take_step
 
-__all__ = ["MEAN_FRACTION", "CodingLoop", "Trace", "replay"]
+__all__ = ["MEAN_FRACTION", "CodingLoop", "Trace", "pad_grid", "replay"]
 
 FACTOR_BITS = 12
 OFFSET_BITS = 8
@@ -120,7 +120,7 @@ class CodingLoop:
             choose: ``(offsets to the mean, table numbers) -> symbols``, float and int arrays.
         """
         limit = LIMIT - 1
-        parts = split(_pad(y.double().clamp(-limit, limit)))
+        parts = split(pad_grid(y.double().clamp(-limit, limit)))
         indexes = self.z_indexes(z.shape[1:], rate)
         coder.encode(z.ravel(), indexes)
 
@@ -146,7 +146,7 @@ class CodingLoop:
     def _run(self, z: np.ndarray, size: tuple[int, ...], rate: Tensor, symbols: _Symbols) -> Trace:
         h, w = size
         trace = Trace(torch.empty(0), [z.ravel()], [], [])
-        padded = _pad(rate[None, None].float()).long()[0, 0]
+        padded = pad_grid(rate[None, None].float()).long()[0, 0]
         real = torch.zeros(1, self.context.latents, *padded.shape, dtype=torch.bool)
         real[..., :h, :w] = True
         real_parts = split(real.float())
@@ -216,7 +216,7 @@ def replay(
     y_hat = torch.zeros(len(traces), loop.context.latents, 4 * size[0], 4 * size[1])
     y_hat[..., :h, :w] = torch.cat([t.y_hat for t in traces]).float()
     parts = split(y_hat.to(device, dtype))
-    rates = loop.rates(_pad(rate[None, None].float()).long()[0, 0])
+    rates = loop.rates(pad_grid(rate[None, None].float()).long()[0, 0])
     moved = LoopRates(*(getattr(rates, f.name).to(device, dtype) for f in fields(rates)))
     plane = moved.plane.expand(len(traces), -1, -1, -1)
     found: list[Tensor] = []
@@ -233,7 +233,7 @@ def replay(
     return list(numbers.numpy())
 
 
-def _pad(x: Tensor) -> Tensor:
+def pad_grid(x: Tensor) -> Tensor:
     """Replicate the last row and column up to multiples of 4."""
     h, w = x.shape[-2:]
     return torch.nn.functional.pad(x, (0, -w % 4, 0, -h % 4), mode="replicate")
