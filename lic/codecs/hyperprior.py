@@ -7,6 +7,7 @@ strips; between symbols and tables everything is the exact loop of :mod:`lic.cod
 from __future__ import annotations
 
 import concurrent.futures
+import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,7 @@ from torch import Tensor
 from lic.codecs.base import Encoded
 from lic.codecs.loop import CodingLoop, Trace
 from lic.codecs.quantise import choose_symbols
-from lic.codecs.strips import run_strips
+from lic.codecs.strips import one_thread, run_strips
 from lic.coding.range_coder import RangeDecoder, RangeEncoder
 from lic.coding.symbols import symbol_check
 from lic.container import Stream, parse_stream, write_stream
@@ -186,16 +187,21 @@ class HyperpriorCodec:
         self, y: Tensor, rate: Tensor, byte: int, plan: _Plan
     ) -> tuple[bytes, list[int], list[Trace]]:
         """Latents to one payload segment a tile."""
-        segments, traces = [], []
-        for rows, columns in plan.tiles():
+
+        def one(tile: tuple[slice, slice]) -> tuple[bytes, Trace]:
+            rows, columns = tile
             local = rate[rows, columns]
             steps = y[:, :, rows, columns] * self.loop.gain(local)
             coder = RangeEncoder(self.loop.tables)
             z = self._hyper_latents(steps, local, byte)
-            choose = choose_symbols(self.loop.tables, RDO_WEIGHT)
-            traces.append(self.loop.encode(coder, steps, z, local, choose))
-            segments.append(coder.finish())
-        return b"".join(segments), [len(s) for s in segments], traces
+            trace = self.loop.encode(coder, steps, z, local, choose)
+            return coder.finish(), trace
+
+        choose = choose_symbols(self.loop.tables, RDO_WEIGHT)
+        with one_thread:
+            done = list(_in_order(one, plan.tiles(), self.threads))
+        segments = [segment for segment, _ in done]
+        return b"".join(segments), [len(s) for s in segments], [trace for _, trace in done]
 
     def _hyper_latents(self, steps: Tensor, rate: Tensor, byte: int) -> np.ndarray:
         h, w = steps.shape[-2:]
@@ -230,14 +236,19 @@ class HyperpriorCodec:
     def decode_latents(self, stream: Stream, rate: Tensor, plan: _Plan) -> list[Trace]:
         """Payload segments to latents in quantiser steps, one trace a tile."""
         lengths = stream.tiles or (len(stream.payload),)
-        traces, start = [], 0
-        for (rows, columns), length in zip(plan.tiles(), lengths, strict=True):
-            coder = RangeDecoder(stream.payload[start : start + length], self.loop.tables)
+        ends = list(itertools.accumulate(lengths))
+
+        def one(task: tuple[tuple[slice, slice], int, int]) -> Trace:
+            (rows, columns), start, end = task
+            coder = RangeDecoder(stream.payload[start:end], self.loop.tables)
             local = rate[rows, columns]
-            traces.append(self.loop.decode(coder, (local.shape[0], local.shape[1]), local))
+            trace = self.loop.decode(coder, (local.shape[0], local.shape[1]), local)
             coder.finish()
-            start += length
-        return traces
+            return trace
+
+        tasks = list(zip(plan.tiles(), [0, *ends[:-1]], ends, strict=True))
+        with one_thread:
+            return list(_in_order(one, tasks, self.threads))
 
     def trace(self, stream: Stream) -> tuple[list[Trace], list[Tensor]]:
         """Decode the symbols alone; returns a trace and the rate bytes of each tile."""
@@ -321,7 +332,7 @@ def _rate_bytes(byte: int, gain_map: np.ndarray | None, grid: tuple[int, int]) -
 
 
 def _in_order(function: Any, items: Iterable[Any], threads: int) -> Iterator[Any]:
-    if threads == 1:
+    if threads == 1 or (isinstance(items, list) and len(items) == 1):
         yield from map(function, items)
         return
     with concurrent.futures.ThreadPoolExecutor(threads) as pool:
