@@ -5,7 +5,7 @@ ifneq ($(wildcard ../shared/data/kodak),)
 export LIC_DATA ?= $(abspath ../shared/data)
 endif
 
-.PHONY: help setup demo test test-slow lint format type arch docs eval clean
+.PHONY: help setup demo test test-slow lint format type fuzz golden eval clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -29,7 +29,7 @@ test-slow: setup  ## Run all tests, the slow ones too
 
 lint: setup  ## Check style and the direction of imports
 	$(BIN)/ruff check lic tests scripts
-	$(BIN)/lint-imports --config setup.cfg
+	$(BIN)/lint-imports
 
 format: setup  ## Format the code
 	$(BIN)/ruff format lic tests scripts
@@ -37,6 +37,16 @@ format: setup  ## Format the code
 
 type: setup  ## Check types
 	$(BIN)/mypy
+
+fuzz: setup  ## Attack the decoder with mutated files for five minutes
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[fuzz]'
+	$(BIN)/python scripts/fuzz.py 300
+
+golden: setup  ## Write golden files that are missing; never replaces one
+	LIC_REGENERATE=1 $(BIN)/python -m pytest tests/test_golden.py
+
+eval: setup  ## Make every table and plot of docs/results.md again, into runs/results
+	PATH="$(abspath $(BIN)):$$PATH" scripts/results.sh runs/results
 
 clean:  ## Remove what make made
 	rm -rf .venv build dist demo-out *.egg-info .pytest_cache .ruff_cache .mypy_cache

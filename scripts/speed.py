@@ -2,6 +2,8 @@
 
 Usage: python scripts/speed.py PICTURES [--out FILE.json] [--threads 2] [--runs 5]
 
+PICTURES is a folder or the name of a set.
+
 Prints a Markdown table. "Process" is a whole command on one picture, from the start of Python to
 its end, median of the runs; "batch" is the mean over all pictures in one process that has its
 networks loaded. Peak memory is what the operating system counted for a process. mbt2018-mean runs
@@ -21,6 +23,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from lic.evaluation.datasets import find_dataset
 
 CODECS = {
     "hyperprior": 50.0,
@@ -130,14 +134,12 @@ def large_picture(source: Path, target: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("pictures", type=Path)
+    parser.add_argument("pictures")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--runs", type=int, default=5)
     given = parser.parse_args()
-    files = sorted(p for p in given.pictures.iterdir() if p.suffix.lower() == ".png")
-    if not files:
-        raise SystemExit(f"no PNG files in {given.pictures}")
+    files = find_dataset(given.pictures)
     found: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -10,7 +10,7 @@ from pathlib import Path
 from lic.errors import InputError, LicError, OutputError, UsageProblem
 from lic.files import check_output
 
-__all__ = ["each_file", "pair_files"]
+__all__ = ["each_file", "expand_inputs", "pair_files"]
 
 
 def pair_files(
@@ -44,7 +44,7 @@ def pair_files(
     if into_folder and output is not None:
         _make_folder(output)
     pairs = []
-    for source, relative in _expand(inputs, belongs):
+    for source, relative in expand_inputs(inputs, belongs):
         if into_folder and output is not None:
             target = str(Path(output) / relative.with_suffix(suffix))
         elif output is not None:
@@ -74,7 +74,12 @@ def _make_folder(path: str) -> None:
         raise OutputError(error.strerror or "cannot be made", path) from error
 
 
-def _expand(inputs: Sequence[str], belongs: Callable[[Path], bool]) -> list[tuple[str, Path]]:
+def expand_inputs(inputs: Sequence[str], belongs: Callable[[Path], bool]) -> list[tuple[str, Path]]:
+    """Return each input file with its name relative to where it was asked for; folders are read.
+
+    Raises:
+        InputError: A folder that holds no file that belongs.
+    """
     found: list[tuple[str, Path]] = []
     for given in inputs:
         path = Path(given)

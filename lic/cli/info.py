@@ -21,20 +21,25 @@ __all__ = ["info"]
 def info(
     ctx: click.Context, inputs: tuple[str, ...], as_json: bool, max_pixels: int | None
 ) -> None:
-    """Check .lic files and print their headers."""
+    """Check .lic files and print their headers.
+
+    IN are files, folders, or - for standard input.
+    """
     from lic.api import read_info
+    from lic.cli._inputs import expand_inputs
     from lic.errors import LicError
     from lic.files import read_input
     from lic.pictures import DEFAULT_MAX_PIXELS
 
     limit = DEFAULT_MAX_PIXELS if max_pixels is None else max_pixels
     worst = 0
-    for given in inputs:
+    files = [f for f, _ in expand_inputs(inputs, lambda f: f.suffix.lower() == ".lic")]
+    for given in files:
         name = "standard input" if given == "-" else given
         try:
             values = {"file": name} | read_info(read_input(given), max_pixels=limit)
         except LicError as error:
-            if len(inputs) == 1:
+            if len(files) == 1:
                 raise error.about(name) from None
             print(f"lic: error: {error.about(name)}", file=sys.stderr)
             worst = max(worst, error.exit_code)

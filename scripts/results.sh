@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Make every table and plot of docs/results.md again: scripts/results.sh OUT [RUN]
+# OUT gets the figures; RUN is the folder of the training run, where it is still there. LIC_DATA names
+# the folder that holds kodak/ (lic data fetch kodak). Takes about an hour on two cores; lic eval
+# goes on where it was, the others start anew.
+set -euo pipefail
+[ $# -ge 1 ] || { sed -n 2p "$0" >&2; exit 2; }
+out=$1 here=$(dirname "$0")
+mkdir -p "$out"
+lic eval --dataset kodak --out "$out/kodak" --published "$here/../docs/published-kodak.json" \
+    --codec hyperprior,jpeg,jpeg-progressive,webp,avif,avif-444,jpeg2000,jxl,heic | tee "$out/kodak.txt"
+lic eval --dataset kodak --out "$out/kodak" --published "$here/../docs/published-kodak.json" \
+    --codec hyperprior,jpeg,jpeg-progressive,webp,avif,avif-444,jpeg2000,jxl,heic --metric ms-ssim \
+    | tee "$out/kodak-ms-ssim.txt"
+cp "$out/kodak/rd.png" "$out/rd-kodak-ms-ssim.png"
+# Once more for the plot in PSNR: all rows are there already.
+lic eval --dataset kodak --out "$out/kodak" --published "$here/../docs/published-kodak.json" \
+    --codec hyperprior,jpeg,webp,avif,avif-444,heic > /dev/null
+cp "$out/kodak/rd.png" "$out/rd-kodak.png"
+python "$here/promises.py" kodak --rates ${2:+--run "$2"} | tee "$out/promises.txt"
+python "$here/exactness.py" kodak | tee "$out/exactness.txt"
+python "$here/speed.py" kodak --out "$out/speed.json" | tee "$out/speed.txt"
