@@ -109,7 +109,7 @@ def test_resuming_goes_on_and_a_start_from_weights_begins_anew(run, pictures, tm
     assert float(rows(begun.path / "valid.csv")[-1]["bd"]) < float(
         rows(run.path / "valid.csv")[0]["bd"]
     )
-    resumed = train(recipe(), run.path, where, where, 3.5, resume=True, **silent)
+    resumed = train(recipe(), run.path, where, where, 6.0, resume=True, **silent)
     assert load_run(resumed.path).state["step"] > before["step"]
 
 
@@ -127,6 +127,44 @@ def test_a_spike_is_skipped(pictures, tmp_path):
     trainer.task.loss = lambda *a: (loss(*a)[0] * math.inf, {})
     assert trainer.step(crops) is None
     assert all((before[k] == v).all() for k, v in trainer.model.state_dict().items())
+
+
+def test_a_grown_network_computes_what_the_small_one_did():
+    from lic.networks.hyperprior import Hyperprior, HyperpriorShape
+    from lic.training.growth import grow
+    from lic.training.hyperprior import HyperpriorTask
+
+    torch.manual_seed(0)
+    old = HyperpriorShape(**TINY)
+    larger = TINY | {"latents": 24, "synthesis": (2, 3), "analysis": (1, 2)}
+    task = HyperpriorTask(recipe(network=larger))
+    small = Hyperprior(old)
+    small.deviations.copy_(torch.linspace(60, 2, 16))
+    tensors = [torch.from_numpy(photo(160, 192, s).transpose(2, 0, 1).copy()) for s in range(3)]
+    fresh = task.build(tensors)
+    fresh.load_state_dict(grow(small.state_dict(), old, fresh.state_dict(), fresh.shape))
+    x = torch.from_numpy(photo(64, 64).transpose(2, 0, 1).copy())[None]
+    rate = torch.tensor([0.3])
+    with torch.no_grad():
+        # Silence the new latents; everything else must be as before.
+        places = torch.arange(24).view(4, 6)[:, 4:].reshape(-1)
+        fresh.g_a.linear.weight[places] = 0
+        fresh.g_a.out.weight[places] = 0
+        fresh.g_a.out.bias[places] = 0
+        before = HyperpriorTask(recipe()).forward(small, x, rate, rounded=True)
+        after = task.forward(fresh, x, rate, rounded=True)
+    assert torch.allclose(before["x_hat"], after["x_hat"], atol=1e-3)
+    assert float(after["z_bits"]) == pytest.approx(float(before["z_bits"]), rel=1e-4)
+
+
+def test_a_network_does_not_shrink_or_widen():
+    from lic.networks.hyperprior import HyperpriorShape
+    from lic.training.growth import grow
+
+    old = HyperpriorShape(**TINY)
+    for change in ({"fine": 32}, {"latents": 8}, {"synthesis": (0, 1)}):
+        with pytest.raises(UsageProblem):
+            grow({}, old, {}, HyperpriorShape(**(TINY | change)))
 
 
 def test_components_are_orthonormal_and_ordered():

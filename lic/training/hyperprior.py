@@ -19,6 +19,7 @@ from lic.networks.hyperprior import (
 )
 from lic.training.config import Recipe
 from lic.training.data import principal_components
+from lic.training.growth import grow
 from lic.training.losses import gaussian_bits, lambda_of_rate, round_ste
 
 if TYPE_CHECKING:
@@ -47,6 +48,12 @@ class HyperpriorTask:
         order = torch.arange(shape.latents).view(-1, 4).T.reshape(-1)
         model.start_from_components(components[order], deviations[order])
         return model
+
+    def grow(
+        self, state: dict[str, Tensor], old: HyperpriorShape, fresh: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Fit trained networks to the recipe's shape; see :func:`lic.training.growth.grow`."""
+        return grow(state, old, fresh, HyperpriorShape(**self.recipe.network))
 
     def forward(
         self, model: nn.Module, x: Tensor, rate: Tensor, rounded: bool

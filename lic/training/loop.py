@@ -65,8 +65,9 @@ class _Trainer:
         torch.manual_seed(self.recipe.seed)
         self._adopt(self.task.build(pictures))
         if initial is not None:
-            self.model.load_state_dict(initial.state)
-            self.average.load_state_dict(initial.state)
+            state = self.task.grow(initial.state, initial.shape, self.model.state_dict())
+            self.model.load_state_dict(state)
+            self.average.load_state_dict(state)
             self.state.runs = initial.runs
 
     def _adopt(self, model: nn.Module) -> None:

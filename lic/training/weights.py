@@ -27,10 +27,12 @@ class Start:
 
     Attributes:
         state: State dict of the networks.
+        shape: Of these networks; training may ask for a larger one.
         runs: What the card says about the runs that made them, oldest first.
     """
 
     state: dict[str, Tensor]
+    shape: HyperpriorShape
     runs: list[dict[str, Any]]
 
 
@@ -46,7 +48,8 @@ def initial_state(path: str, recipe: Recipe) -> Start:
             raise WeightsError("no such weights", path)
     else:
         card = find_weights(recipe.family, path=path)
-    return Start(import_hyperprior(load_tensors(card)), list(card.training.get("runs", [])))
+    state = import_hyperprior(load_tensors(card))
+    return Start(state, HyperpriorShape(**card.network), list(card.training.get("runs", [])))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,90 @@
+"""Start a larger network from a smaller trained one, without losing what it learned.
+
+Two things can grow: the number of latents, and the number of residual blocks. New latents are the
+next principal components, which every trained layer ignores at first; new blocks are identities at
+first (their last convolution is zero). So the grown network begins as good as the small one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import torch
+from torch import Tensor
+
+from lic.errors import UsageProblem
+from lic.networks.context import STEPS
+from lic.networks.hyperprior import HyperpriorShape
+
+__all__ = ["grow"]
+
+_MAY_GROW = ("latents", "analysis", "synthesis")
+
+
+def grow(
+    state: dict[str, Tensor], old: HyperpriorShape, fresh: dict[str, Tensor], new: HyperpriorShape
+) -> dict[str, Tensor]:
+    """Return a state dict for ``new`` that computes what ``state`` computes for ``old``.
+
+    Args:
+        state: Trained, of shape ``old``.
+        old: Of the trained network.
+        fresh: State dict of a network of shape ``new`` as training would start it.
+        new: At least as large as ``old``, and equal in all widths but the number of latents.
+
+    Raises:
+        UsageProblem: Something shrinks, or grows that cannot.
+    """
+    before, after = asdict(old), asdict(new)
+    for name, value in after.items():
+        was = before[name]
+        same = tuple(value) == tuple(was) if isinstance(value, list | tuple) else value == was
+        if not same and name not in _MAY_GROW:
+            raise UsageProblem(f"network.{name} is {was} in the weights and cannot become {value}")
+    if new.latents < old.latents or any(
+        a < b for n in ("analysis", "synthesis") for a, b in zip(after[n], before[n], strict=True)
+    ):
+        raise UsageProblem("a network can only grow: latents, blocks of analysis and of synthesis")
+    if old.latents == new.latents and len(state) == len(fresh):
+        return state
+    return {name: _grown(name, state.get(name), value, old, new) for name, value in fresh.items()}
+
+
+def _grown(
+    name: str, trained: Tensor | None, fresh: Tensor, old: HyperpriorShape, new: HyperpriorShape
+) -> Tensor:
+    if trained is None:
+        if ".conv2." not in name and ".conv1." not in name:
+            raise UsageProblem(f"the weights lack '{name}'")
+        return torch.zeros_like(fresh) if ".conv2." in name else fresh
+    if trained.shape == fresh.shape:
+        return trained.to(fresh)
+    result = fresh.clone()
+    latents = _places(old.latents, new.latents)
+    if name.startswith("gains."):
+        # New latents are quantised as the weakest old ones of their group are.
+        weakest = trained.view(*trained.shape[:-1], STEPS, -1)[..., -1:]
+        result = result.view(*result.shape[:-1], STEPS, -1).copy_(weakest).view_as(fresh)
+        result[..., latents] = trained
+    elif ".heads." in name:
+        result.zero_()[_head_rows(old.latents, new.latents)] = trained
+    elif name.startswith(("g_a.linear", "g_a.out", "deviations")):
+        result[latents] = trained
+    elif name.startswith("g_s.linear"):
+        result[:, latents] = trained
+    else:  # layers that read latents, and behind them perhaps the plane of the rate
+        result.zero_()
+        result[:, latents] = trained[:, : old.latents]
+        result[:, new.latents :] = trained[:, old.latents :]
+    return result
+
+
+def _places(old: int, new: int) -> Tensor:
+    """Return where each old latent stands among the new ones; each of the four groups grows."""
+    return torch.arange(new).view(STEPS, -1)[:, : old // STEPS].reshape(-1)
+
+
+def _head_rows(old: int, new: int) -> Tensor:
+    """Return the same for the outputs of a step's heads: phases, mean and scale, latents."""
+    rows = torch.arange(2 * new).view(STEPS, 2, new // STEPS)
+    return rows[:, :, : old // STEPS].reshape(-1)
