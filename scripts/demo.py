@@ -1,4 +1,4 @@
-"""Encode and decode a real photograph, and compare with JPEG, WebP and AVIF at the nearest size.
+"""Encode and decode a real photograph, and compare with other formats at the nearest size.
 
 Usage: python scripts/demo.py OUTDIR
 
@@ -13,16 +13,18 @@ import time
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from lic.codecs.base import Codec
 from lic.codecs.registry import get_codec
 from lic.evaluation.metrics import psnr
 from lic.pictures import Picture, write_picture
 
-QUALITY = 30
+QUALITY = 40
 CROP = (230, 60, 470, 300)
-RIVALS = ("jpeg", "webp", "avif")
+RIVALS = ("jpeg", "webp", "avif", "jpeg2000")
+COLUMNS = 3
+CAPTION = 30
 
 
 def photograph() -> Picture:
@@ -33,21 +35,31 @@ def photograph() -> Picture:
 
 
 def nearest(codec: Codec, picture: Picture, size: int) -> bytes:
-    """Return the file of the integer quality whose size is nearest to ``size`` bytes."""
-    files = (codec.encode(picture, q).data for q in range(0, 101, 2))
+    """Return the file of the whole quality whose size is nearest to ``size`` bytes."""
+    low, high = 0, 100
+    while high - low > 1:
+        middle = (low + high) // 2
+        if len(codec.encode(picture, middle).data) < size:
+            low = middle
+        else:
+            high = middle
+    files = (codec.encode(picture, q).data for q in (low, high))
     return min(files, key=lambda data: abs(len(data) - size))
 
 
 def side_by_side(shown: list[tuple[str, np.ndarray]]) -> Image.Image:
-    """Return the crops beside each other at twice their size, with captions."""
+    """Return the crops at twice their size with captions, ``COLUMNS`` in a row."""
     left, top, right, bottom = CROP
     width, height = 2 * (right - left), 2 * (bottom - top)
-    sheet = Image.new("RGB", (width * len(shown), height + 24), "white")
+    rows = -(-len(shown) // COLUMNS)
+    sheet = Image.new("RGB", (width * COLUMNS, (height + CAPTION) * rows), "white")
     draw = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(size=20)
     for i, (caption, pixels) in enumerate(shown):
+        x, y = i % COLUMNS * width, i // COLUMNS * (height + CAPTION)
         crop = Image.fromarray(pixels[top:bottom, left:right])
-        sheet.paste(crop.resize((width, height), Image.Resampling.NEAREST), (i * width, 24))
-        draw.text((i * width + 6, 6), caption, fill="black")
+        sheet.paste(crop.resize((width, height), Image.Resampling.NEAREST), (x, y + CAPTION))
+        draw.text((x + 6, y + 4), caption, fill="black", font=font)
     return sheet
 
 
@@ -74,11 +86,11 @@ def main(folder: str) -> None:
         rival = get_codec(name)
         data = nearest(rival, picture, len(file))
         rows.append((name, data, rival.decode(data)))
-    shown = [("original", picture.pixels)]
-    print(f"{'codec':8}{'bytes':>8}{'bpp':>8}{'PSNR dB':>9}")
+    shown = [(f"original, {3 * pixels} bytes of RGB", picture.pixels)]
+    print(f"{'codec':10}{'bytes':>8}{'bpp':>8}{'PSNR dB':>9}")
     for name, data, result in rows:
         quality = psnr(picture.pixels, result.pixels)
-        print(f"{name:8}{len(data):8}{8 * len(data) / pixels:8.3f}{quality:9.2f}")
+        print(f"{name:10}{len(data):8}{8 * len(data) / pixels:8.3f}{quality:9.2f}")
         shown.append((f"{name}, {len(data)} bytes, {quality:.2f} dB", result.pixels))
     side_by_side(shown).save(out / "side-by-side.png")
     print(f"look at {out / 'side-by-side.png'}")
