@@ -1,21 +1,65 @@
-"""Learned image compression: pictures to real files and back with neural networks, on a CPU."""
+"""Learned image compression: pictures to real files and back with neural networks, on a CPU.
+
+    data = lic.encode("photo.jpg", quality=40)
+    picture = lic.decode(data)          # picture.pixels: uint8 (H, W, 3)
+
+Errors are those of :mod:`lic.errors`; all derive from ``lic.LicError``.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import typing as _typing
 
-if TYPE_CHECKING:
-    from lic.api import decode, encode, is_lic, read_info
+if _typing.TYPE_CHECKING:
+    from lic.api import EncodeOptions, decode, encode, is_lic, read_info
+    from lic.errors import (
+        InputError,
+        LicError,
+        LimitError,
+        OutputError,
+        StreamError,
+        UsageProblem,
+        WeightsError,
+    )
+    from lic.pictures import Picture
 
-__all__ = ["__version__", "decode", "encode", "is_lic", "read_info"]
+__all__ = [
+    "EncodeOptions",
+    "InputError",
+    "LicError",
+    "LimitError",
+    "OutputError",
+    "Picture",
+    "StreamError",
+    "UsageProblem",
+    "WeightsError",
+    "__version__",
+    "decode",
+    "encode",
+    "is_lic",
+    "read_info",
+]
 
 __version__ = "0.1.0"
 
+_HOME = {name: "lic.errors" for name in __all__ if name.endswith(("Error", "Problem"))} | {
+    "EncodeOptions": "lic.api",
+    "Picture": "lic.pictures",
+    "decode": "lic.api",
+    "encode": "lic.api",
+    "is_lic": "lic.api",
+    "read_info": "lic.api",
+}
 
-def __getattr__(name: str) -> Any:
+
+def __getattr__(name: str) -> _typing.Any:
     # Lazy, so that ``import lic`` and ``lic --help`` need neither torch nor Pillow.
-    if name in ("decode", "encode", "is_lic", "read_info"):
-        import lic.api
+    if name not in _HOME:
+        raise AttributeError(f"module 'lic' has no attribute '{name}'")
+    import importlib
 
-        return getattr(lic.api, name)
-    raise AttributeError(f"module 'lic' has no attribute '{name}'")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

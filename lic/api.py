@@ -5,18 +5,19 @@ Torch is imported by the first call that needs a network; ``read_info`` and ``is
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from lic.container import FAMILIES, Stream, is_lic, parse_stream
 from lic.errors import InputError, LicError, UsageProblem
 from lic.pictures import DEFAULT_MAX_PIXELS, Picture, read_picture
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from lic.codecs.base import Encoded
+    from lic.codecs.base import Codec, Encoded
 
 __all__ = [
     "DEFAULT_QUALITY",
@@ -25,6 +26,8 @@ __all__ = [
     "encode",
     "encode_picture",
     "is_lic",
+    "load_codec",
+    "open_stream",
     "read_info",
 ]
 
@@ -63,42 +66,91 @@ class EncodeOptions:
     def __post_init__(self) -> None:
         goals = [self.quality, self.target_bpp, self.target_size, self.target_psnr]
         if sum(g is not None for g in goals) > 1:
-            raise UsageProblem("give one of --quality, --target-bpp, --target-size, --target-psnr")
+            raise UsageProblem("give one of quality, target-bpp, target-size, target-psnr")
+        for name in ("quality", "target_bpp", "target_size", "target_psnr"):
+            value = getattr(self, name)
+            if value is not None and (
+                isinstance(value, bool) or not isinstance(value, int | float)
+            ):
+                raise TypeError(f"{name} must be a number, not {value!r}")
         if self.quality is not None and not 0 <= self.quality <= 100:
             raise UsageProblem(f"quality {self.quality:g} is outside 0..100")
         for name in ("target_bpp", "target_size", "target_psnr"):
             value = getattr(self, name)
             if value is not None and not value > 0:
-                raise UsageProblem(f"--{name.replace('_', '-')} must be above 0")
+                raise UsageProblem(f"{name.replace('_', '-')} must be above 0")
         if self.metadata not in _METADATA:
             raise UsageProblem(f"metadata '{self.metadata}' is not one of {', '.join(_METADATA)}")
 
 
-def encode(picture: str | Path | bytes | np.ndarray | Picture, **options: Any) -> bytes:
+def encode(
+    picture: Any,
+    *,
+    codec: str = "hyperprior",
+    quality: float | None = None,
+    target_bpp: float | None = None,
+    target_size: int | None = None,
+    target_psnr: float | None = None,
+    metadata: str = "icc",
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+    weights: str | None = None,
+    threads: int = 1,
+    check: bool = False,
+) -> bytes:
     """Encode a picture to the bytes of a ``.lic`` file.
 
     The bytes depend on picture, options and weights alone: not on threads or the day.
 
     Args:
-        picture: A path, the bytes of a picture file, uint8 RGB ``(H, W, 3)``, or a ``Picture``.
-        options: See :class:`EncodeOptions`.
+        picture: A path, the bytes of a picture file, uint8 of shape ``(H, W, 3)`` for RGB or
+            ``(H, W)`` for grey, a Pillow image, or a ``Picture``.
+        codec, quality, target_bpp, target_size, target_psnr, metadata, max_pixels, weights,
+            threads, check: See :class:`EncodeOptions`.
 
     Raises:
         UsageProblem: Options contradict each other, or a target cannot be met.
         InputError: The picture cannot be read or is not supported.
         LimitError: It has more pixels than ``max_pixels``.
         WeightsError: The family's weights cannot be used.
+        TypeError: ``picture`` is none of these.
     """
-    settings = EncodeOptions(**options)
+    settings = EncodeOptions(
+        codec=codec,
+        quality=quality,
+        target_bpp=target_bpp,
+        target_size=target_size,
+        target_psnr=target_psnr,
+        metadata=metadata,
+        max_pixels=max_pixels,
+        weights=weights,
+        threads=threads,
+        check=check,
+    )
     return encode_picture(_as_picture(picture, settings), settings).data
+
+
+def load_codec(settings: EncodeOptions) -> Codec:
+    """Return the codec that the options name; its networks are loaded once.
+
+    Raises:
+        UsageProblem: No family of that name.
+        WeightsError: The family's weights cannot be used.
+    """
+    from lic.codecs.registry import LEARNED, codec_names, get_codec
+
+    if settings.codec not in LEARNED and settings.codec in codec_names():
+        known = ", ".join(LEARNED)
+        raise UsageProblem(
+            f"'{settings.codec}' writes no .lic files, it is for 'lic eval'; {known}"
+        )
+    return get_codec(settings.codec, weights=settings.weights, threads=settings.threads)
 
 
 def encode_picture(picture: Picture, settings: EncodeOptions) -> Encoded:
     """Encode a picture that is in memory; also returns figures, see ``Encoded``."""
-    from lic.codecs.registry import get_codec
     from lic.codecs.search import encode_to_psnr, encode_to_size
 
-    codec = get_codec(settings.codec, weights=settings.weights, threads=settings.threads)
+    codec = load_codec(settings)
     picture = _with_metadata(picture, settings.metadata)
     wanted: dict[str, Any] = {"reconstruct": True} if settings.check else {}
     if settings.target_psnr is not None:
@@ -122,26 +174,48 @@ def decode(
     weights: str | None = None,
     max_pixels: int = DEFAULT_MAX_PIXELS,
     threads: int = 1,
-    name: str | None = None,
 ) -> Picture:
     """Decode a ``.lic`` file; family and weights follow from its header.
 
     The symbols are the same on every machine; pixels may differ by 2/255 between machines and
-    never between runs on one. ``name`` stands in error messages for the source.
+    never between runs on one.
+
+    Args:
+        source: A path or the bytes of a file.
+        weights: File or folder of weights; ``$LIC_WEIGHTS`` and the package when ``None``.
+        max_pixels: Larger pictures are refused; 0 for no limit.
+        threads: Strips at once; changes no pixel.
 
     Raises:
         StreamError: Anything but an intact file of a known version.
         LimitError: More pixels than ``max_pixels``.
         WeightsError: The weights that the file was written with are not here.
+        TypeError: ``source`` is neither path nor bytes.
+    """
+    codec, stream = open_stream(source, weights=weights, max_pixels=max_pixels, threads=threads)
+    picture: Picture = codec.decode_stream(stream)
+    return picture
+
+
+def open_stream(
+    source: str | Path | bytes,
+    *,
+    weights: str | None = None,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+    threads: int = 1,
+    name: str | None = None,
+) -> tuple[Any, Stream]:
+    """Check a file and load its weights; returns the codec and what its ``decode_stream`` takes.
+
+    Args and errors are those of :func:`decode`; ``name`` stands in messages for the source.
     """
     from lic.codecs.registry import codec_for_stream
 
     data, path = _bytes_of(source)
     stream = parse_stream(data, name=name or path, max_pixels=max_pixels)
     family = FAMILIES[stream.family]
-    codec: Any = codec_for_stream(family, stream.fingerprint, weights=weights, threads=threads)
-    picture: Picture = codec.decode_stream(stream)
-    return picture
+    codec = codec_for_stream(family, stream.fingerprint, weights=weights, threads=threads)
+    return codec, stream
 
 
 def read_info(
@@ -152,6 +226,7 @@ def read_info(
     Raises:
         StreamError: As :func:`decode`, for all that header and checksum show.
         LimitError: More pixels than ``max_pixels``.
+        TypeError: ``source`` is neither path nor bytes.
     """
     data, name = _bytes_of(source)
     stream = parse_stream(data, name=name, max_pixels=max_pixels)
@@ -180,24 +255,40 @@ def _describe(stream: Stream, size: int) -> dict[str, Any]:
     }
 
 
-def _bytes_of(source: str | Path | bytes) -> tuple[bytes, str | None]:
-    if isinstance(source, bytes):
-        return source, None
+def _bytes_of(source: Any) -> tuple[bytes, str | None]:
+    if isinstance(source, bytes | bytearray | memoryview):
+        return bytes(source), None
+    if not isinstance(source, str | os.PathLike):
+        raise TypeError(f"a path or the bytes of a file are wanted, not {type(source).__name__}")
     from lic.files import read_input
 
-    return read_input(str(source)), str(source)
+    return read_input(os.fspath(source)), os.fspath(source)
 
 
 def _as_picture(source: Any, settings: EncodeOptions) -> Picture:
     if isinstance(source, Picture):
         return source
-    if isinstance(source, str | Path | bytes):
+    if isinstance(source, str | os.PathLike | bytes | bytearray | memoryview):
         data, name = _bytes_of(source)
         return read_picture(data, name=name or "picture", max_pixels=settings.max_pixels)
-    shape, kind = getattr(source, "shape", None), getattr(source, "dtype", None)
-    if shape is None or len(shape) != 3 or shape[2] != 3 or str(kind) != "uint8" or 0 in shape:
-        raise InputError("a picture array must be uint8 of shape (height, width, 3)")
-    return Picture(source)
+    if hasattr(source, "__array_interface__"):  # arrays of numpy, images of Pillow
+        return _from_array(np.array(source), getattr(source, "mode", None))
+    raise TypeError(
+        "a path, the bytes of a picture file, an array or a Pillow image is wanted, not "
+        + type(source).__name__
+    )
+
+
+def _from_array(pixels: np.ndarray, mode: str | None) -> Picture:
+    if mode not in (None, "RGB", "L"):
+        raise InputError(f"image has mode {mode}; convert it to RGB or L first")
+    if pixels.dtype != np.uint8 or not pixels.size:
+        raise InputError(f"an array of uint8 with pixels is wanted, not {pixels.dtype}")
+    if pixels.ndim == 2:
+        return Picture(np.repeat(pixels[:, :, None], 3, axis=2), grey=True)
+    if pixels.ndim != 3 or pixels.shape[2] != 3:
+        raise InputError(f"shape (height, width, 3) or (height, width) wanted, not {pixels.shape}")
+    return Picture(pixels)
 
 
 def _with_metadata(picture: Picture, keep: str) -> Picture:

@@ -28,11 +28,11 @@ def read_input(path: str) -> bytes:
     if path == "-":
         return _read_stdin()
     if os.path.isdir(path):
-        raise UsageProblem(f"'{path}' is a folder; give -o DIR to work on what it holds")
+        raise UsageProblem("is a folder, not a file", path)
     try:
         return Path(path).read_bytes()
     except FileNotFoundError as error:
-        raise UsageProblem(f"'{path}' does not exist") from error
+        raise UsageProblem("does not exist", path) from error
     except OSError as error:
         raise InputError(error.strerror or "cannot be read", path) from error
 

@@ -215,6 +215,32 @@ def test_an_empty_or_closed_standard_input_is_named(folder, command):
         one_line((done.returncode, done.stderr), 3, "standard input is empty")
 
 
+def test_a_missing_input_is_named_once(folder, lic):
+    one_line(lic("encode", "no.png"), 2, "lic: error: no.png: does not exist")
+    one_line(lic("encode", "nowhere/no.png"), 2, "lic: error: nowhere/no.png: does not exist")
+    one_line(lic("decode", "no.lic", "-o", "x.png"), 2, "lic: error: no.lic: does not exist")
+
+
+def test_an_output_given_as_a_second_input_is_explained(folder, lic):
+    one_line(lic("encode", "a.png", "new.lic"), 2, "did you mean '-o new.lic'?")
+    one_line(lic("decode", "a.lic", "new.png"), 2, "did you mean '-o new.png'?")
+    assert sorted(p.name for p in folder.iterdir()) == ["a.lic", "a.png"]
+
+
+def test_files_that_differ_by_their_suffix_keep_it(folder, lic):
+    saved(Image.fromarray(photo(40, 40)), "a.bmp")
+    assert lic("encode", folder, "-o", "out", "-q", 20)[0] == 0
+    assert sorted(p.name for p in Path("out").iterdir()) == ["a.bmp.lic", "a.png.lic"]
+
+
+def test_hidden_files_and_folders_are_left_out(folder, lic):
+    Path(".cache").mkdir()
+    shutil.copy("a.png", ".cache/a.png")
+    shutil.copy("a.png", ".b.png")
+    assert lic("encode", folder, "-o", "out", "-q", 20)[0] == 0
+    assert [p.name for p in Path("out").rglob("*")] == ["a.lic"]
+
+
 # -- outputs (16 to 21) -------------------------------------------------------------------------
 
 
@@ -249,6 +275,49 @@ def test_an_output_that_is_a_folder_of_that_name_gets_the_file(folder, lic):
     Path("out").mkdir()
     assert lic("encode", "a.png", "-o", "out", "-q", 20)[0] == 0
     assert Path("out/a.lic").exists()
+
+
+def test_a_slash_at_the_end_means_a_folder(folder, lic):
+    assert lic("encode", "a.png", "-o", "new/", "-q", 20)[0] == 0
+    assert Path("new/a.lic").exists()
+
+
+def test_a_lic_file_is_not_written_under_the_name_of_a_picture(folder, lic):
+    shutil.copy("a.png", "other.jpg")
+    one_line(lic("encode", "a.png", "-o", "other.jpg", "--force"), 2, "named like a picture")
+    assert Path("other.jpg").read_bytes() == Path("a.png").read_bytes()
+
+
+def test_several_pictures_do_not_go_into_a_folder_named_like_a_file(folder, lic):
+    one_line(lic("encode", folder, "-o", "x.lic"), 2, "several pictures need a folder")
+
+
+def test_classic_codecs_write_no_lic_files(folder, lic):
+    one_line(lic("encode", "a.png", "-o", "x.lic", "--codec", "jpeg"), 2, "is for 'lic eval'")
+    assert not Path("x.lic").exists()
+
+
+def test_sizes_may_have_units(folder, lic):
+    assert lic("encode", "a.png", "-o", "x.lic", "--target-size", "0.2kB")[0] == 0
+    assert Path("x.lic").stat().st_size <= 200
+    one_line(lic("encode", "a.png", "-o", "y.lic", "--target-size", "many"), 2, "20kB")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["encode", "--help"], ["models", "list"]])
+def test_a_reader_that_is_gone_is_no_error_message(folder, arguments):
+    gone, end = os.pipe()
+    os.close(gone)
+    done = subprocess.run([*LIC, *arguments], stdout=end, stderr=subprocess.PIPE)
+    os.close(end)
+    assert done.returncode == 1
+    assert done.stderr == b""
+
+
+def test_without_a_command_the_help_is_shown(lic):
+    code, text = lic()
+    assert code == 2
+    assert text.count("\n") > 10
+    assert "lic encode photo.jpg -o photo.lic -q 40\n" in text
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")

@@ -3,69 +3,104 @@
 from __future__ import annotations
 
 import concurrent.futures
+import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from lic.errors import InputError, LicError, OutputError, UsageProblem
 from lic.files import check_output
 
-__all__ = ["each_file", "expand_inputs", "pair_files"]
+__all__ = ["Direction", "about_input", "each_file", "expand_inputs", "pair_files"]
+
+
+@dataclass(frozen=True)
+class Direction:
+    """What a command makes of what.
+
+    Attributes:
+        reads: Suffixes of the files of a folder that count; a file that is named may have any.
+        suffix: Of outputs whose name is derived.
+        writes: Suffixes that outputs are known by.
+        refuses: Suffixes that an output must not have, since others would be misled.
+    """
+
+    reads: frozenset[str]
+    suffix: str
+    writes: frozenset[str]
+    refuses: frozenset[str] = frozenset()
 
 
 def pair_files(
-    inputs: Sequence[str],
-    output: str | None,
-    *,
-    suffix: str,
-    belongs: Callable[[Path], bool],
-    force: bool,
+    inputs: Sequence[str], output: str | None, way: Direction, *, force: bool
 ) -> list[tuple[str, str]]:
     """Return (input, output) pairs.
 
     Args:
         inputs: Files, folders, or ``-``.
-        output: A file for one input, a folder for several or for a folder; beside the input when
-            ``None``.
-        suffix: Of outputs whose name is derived.
-        belongs: Which files of a folder count.
+        output: A file for one input; a folder for several, for a folder, and where it is one or
+            ends in a slash; beside the input when ``None``.
+        way: Of the command.
         force: Existing outputs may be replaced.
 
     Raises:
         UsageProblem: ``-`` twice, several inputs for one file, or an output that may not be
             written.
     """
-    if list(inputs).count("-") > 1:
-        raise UsageProblem("standard input can be read only once")
-    many = len(inputs) > 1 or any(i != "-" and Path(i).is_dir() for i in inputs)
-    if many and output == "-":
-        raise UsageProblem("several pictures cannot go to standard output; give a folder with -o")
-    into_folder = output is not None and output != "-" and (many or Path(output).is_dir())
-    if into_folder and output is not None:
-        _make_folder(output)
-    pairs = []
-    for source, relative in expand_inputs(inputs, belongs):
-        if into_folder and output is not None:
-            target = str(Path(output) / relative.with_suffix(suffix))
-        elif output is not None:
-            target = output
-        else:
-            target = "-" if source == "-" else str(Path(source).with_suffix(suffix))
-        pairs.append((source, target))
-    targets = [t for _, t in pairs]
-    twice = next((t for t in targets if t != "-" and targets.count(t) > 1), None)
-    if twice:
-        raise UsageProblem(f"two inputs would both be written to '{twice}'")
+    _refuse_mistakes(inputs, output, way)
+    many = len(inputs) > 1 or _is_folder(inputs[0])
+    into_folder = output not in (None, "-") and (
+        many or Path(str(output)).is_dir() or str(output).endswith(os.sep)
+    )
+    found = expand_inputs(inputs, way.reads)
+    if into_folder:
+        _make_folder(str(output), way)
+        pairs = _into_folder(found, Path(str(output)), way.suffix)
+    elif output is not None:
+        pairs = [(found[0][0], output)]
+    else:
+        names = {source: Path(source) for source, _ in found if source != "-"}
+        beside = _without_clash(names, way.suffix)
+        pairs = [(source, str(beside.get(source, "-"))) for source, _ in found]
     # Where the derived output is the input itself, reading it first gives the better message.
-    if not many and targets[0] != pairs[0][0]:
-        check_output(targets[0], inputs=[pairs[0][0]], force=force)
+    if not many and pairs[0][0] != pairs[0][1]:
+        _check_exists(pairs[0][0])
+        check_output(pairs[0][1], inputs=[pairs[0][0]], force=force)
+        if Path(pairs[0][1]).suffix.lower() in way.refuses:
+            raise UsageProblem(
+                f"'{output}' is named like a picture and would hold a {way.suffix} file; "
+                "choose another suffix"
+            )
     return pairs
 
 
-def _make_folder(path: str) -> None:
+def _refuse_mistakes(inputs: Sequence[str], output: str | None, way: Direction) -> None:
+    if list(inputs).count("-") > 1:
+        raise UsageProblem("standard input can be read only once")
+    last = Path(inputs[-1]).suffix.lower()
+    if output is None and len(inputs) == 2 and last in way.writes:
+        raise UsageProblem(f"both names are inputs; did you mean '-o {inputs[-1]}'?")
+    if output == "-" and (len(inputs) > 1 or _is_folder(inputs[0])):
+        raise UsageProblem("several pictures cannot go to standard output; give a folder with -o")
+
+
+def _is_folder(path: str) -> bool:
+    return path != "-" and Path(path).is_dir()
+
+
+def _check_exists(path: str) -> None:
+    if path != "-" and not os.path.lexists(path):
+        raise UsageProblem("does not exist", path)
+
+
+def _make_folder(path: str, way: Direction) -> None:
     folder = Path(path)
     if folder.exists() and not folder.is_dir():
         raise UsageProblem(f"'{path}' is a file; several pictures need a folder")
+    if not folder.exists() and folder.suffix.lower() in way.writes and not path.endswith(os.sep):
+        raise UsageProblem(f"'{path}' is named like a file; several pictures need a folder")
     try:
         folder.mkdir(exist_ok=True)
     except FileNotFoundError as error:
@@ -74,11 +109,34 @@ def _make_folder(path: str) -> None:
         raise OutputError(error.strerror or "cannot be made", path) from error
 
 
-def expand_inputs(inputs: Sequence[str], belongs: Callable[[Path], bool]) -> list[tuple[str, Path]]:
+def _into_folder(found: list[tuple[str, Path]], folder: Path, suffix: str) -> list[tuple[str, str]]:
+    names = {source: folder / relative for source, relative in found}
+    targets = _without_clash(names, suffix)
+    counts = Counter(targets.values())
+    twice = next((t for t in targets.values() if counts[t] > 1), None)
+    if twice:
+        sources = " and ".join(f"'{s}'" for s, t in targets.items() if t == twice)
+        raise UsageProblem(f"{sources} would both be written to '{twice}'")
+    return [(source, str(targets[source])) for source, _ in found]
+
+
+def _without_clash(names: dict[str, Path], suffix: str) -> dict[str, Path]:
+    """Replace suffixes; files that differ only by theirs keep it: ``a.jpg.lic``, ``a.png.lic``."""
+    plain = {source: path.with_suffix(suffix) for source, path in names.items()}
+    counts = Counter(plain.values())
+    return {
+        source: path if counts[path] == 1 else names[source].with_name(names[source].name + suffix)
+        for source, path in plain.items()
+    }
+
+
+def expand_inputs(inputs: Sequence[str], reads: frozenset[str]) -> list[tuple[str, Path]]:
     """Return each input file with its name relative to where it was asked for; folders are read.
 
+    Hidden files and folders inside of folders are left out.
+
     Raises:
-        InputError: A folder that holds no file that belongs.
+        InputError: A folder that holds no file with one of the suffixes.
     """
     found: list[tuple[str, Path]] = []
     for given in inputs:
@@ -86,10 +144,12 @@ def expand_inputs(inputs: Sequence[str], belongs: Callable[[Path], bool]) -> lis
         if given == "-":
             found.append((given, Path("stdin")))
         elif path.is_dir():
-            inside = [f for f in sorted(path.rglob("*")) if f.is_file() and belongs(f)]
-            if not inside:
-                raise InputError("holds no file to work on", given)
-            found += [(str(f), f.relative_to(path)) for f in inside]
+            inside = [f.relative_to(path) for f in sorted(path.rglob("*")) if f.is_file()]
+            shown = [f for f in inside if not any(part.startswith(".") for part in f.parts)]
+            fitting = [f for f in shown if f.suffix.lower() in reads]
+            if not fitting:
+                raise InputError("holds no file with a suffix that fits", given)
+            found += [(str(path / f), f) for f in fitting]
         else:
             found.append((given, Path(path.name)))
     return found
@@ -110,7 +170,7 @@ def each_file(
         try:
             work(*pairs[0])
         except LicError as error:
-            raise error.about(_shown(pairs[0][0])) from None
+            raise about_input(error, pairs[0][0]) from None
         return 0
 
     def one(pair: tuple[str, str]) -> int:
@@ -122,7 +182,7 @@ def each_file(
                 check_output(target, inputs=[source], force=force)
             work(source, target)
         except LicError as error:
-            print(f"lic: error: {error.about(_shown(source))}", file=sys.stderr)
+            print(f"lic: error: {about_input(error, source)}", file=sys.stderr)
             return error.exit_code
         return 0
 
@@ -135,5 +195,6 @@ def each_file(
     return max(codes)
 
 
-def _shown(source: str) -> str:
-    return "standard input" if source == "-" else source
+def about_input(error: LicError, source: str) -> LicError:
+    """Name the input in an error that names nothing yet; standard input does so by itself."""
+    return error if source == "-" else error.about(source)

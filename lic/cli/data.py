@@ -18,7 +18,9 @@ def data() -> None:
 
 @data.command()
 @click.argument("name")
-@click.option("--to", "root", metavar="DIR", help="Folder of the sets. [default: $LIC_DATA]")
+@click.option(
+    "--data-root", "--to", "root", metavar="DIR", help="Folder of the sets. [default: $LIC_DATA]"
+)
 @click.option("--from", "base", metavar="URL", help="Another address that has the same files.")
 def fetch(name: str, root: str | None, base: str | None) -> None:
     """Download a test set into DIR/NAME and check every file's SHA-256; what is right is kept."""
@@ -34,7 +36,7 @@ def fetch(name: str, root: str | None, base: str | None) -> None:
 
 
 @data.command("list")
-@click.option("--root", metavar="DIR", help="Folder of the sets. [default: $LIC_DATA]")
+@click.option("--data-root", "root", metavar="DIR", help="Folder of the sets. [default: $LIC_DATA]")
 def list_(root: str | None) -> None:
     """List the test sets that have a name, and which of their files are there."""
     from lic.evaluation.datasets import NAMED, ROOT_VARIABLE, known_hashes, missing_files

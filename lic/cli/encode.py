@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 from pathlib import Path
@@ -10,25 +11,45 @@ from typing import Any
 
 import click
 
-from lic.cli._inputs import each_file, pair_files
+from lic.cli._inputs import Direction, each_file, pair_files
 
 __all__ = ["encode"]
 
-_PICTURES = {
-    ".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp",
-}  # fmt: skip
+_UNITS = {"": 1, "k": 1000, "m": 1000**2, "ki": 1024, "mi": 1024**2}
+
+
+class _Size(click.ParamType):  # type: ignore[type-arg]
+    """A number of bytes, such as 20000, 20kB or 1.5MiB."""
+
+    name = "bytes"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> int:
+        parts = re.fullmatch(r"(\d+(?:\.\d+)?) ?(k|m|ki|mi)?b?", str(value).lower())
+        if parts is None:
+            self.fail(f"'{value}' is not a size such as 20000, 20kB or 1.5MB", param, ctx)
+        return int(float(parts[1]) * _UNITS[parts[2] or ""])
 
 
 @click.command()
 @click.argument("inputs", nargs=-1, required=True, metavar="IN...")
-@click.option("-o", "--output", metavar="OUT", help="File, folder for several IN, or - for stdout.")
 @click.option(
-    "-q", "--quality", type=float, help="0..100, higher is better and larger. [default: 50]"
+    "-o",
+    "--output",
+    metavar="OUT",
+    help="File; folder (made if missing) for several IN or with a / at the end; - for stdout.",
+)
+@click.option(
+    "-q",
+    "--quality",
+    type=float,
+    help="0..100, higher is better and larger; 100 is about 1.5 bpp. [default: 50]",
 )
 @click.option("--target-bpp", type=float, help="At most so many bits per pixel.")
-@click.option("--target-size", type=int, help="At most so many bytes.")
+@click.option("--target-size", type=_Size(), help="At most so many bytes; 20kB and 1.5MB work.")
 @click.option("--target-psnr", type=float, help="At least so many dB.")
-@click.option("--codec", default="hyperprior", show_default=True, help="Codec family.")
+@click.option(
+    "--codec", default="hyperprior", show_default=True, help="Codec family; there is hyperprior."
+)
 @click.option("-f", "--force", is_flag=True, help="Replace existing files.")
 @click.option("-j", "--jobs", type=click.IntRange(1), default=1, help="Pictures at once.")
 @click.option(
@@ -38,7 +59,11 @@ _PICTURES = {
     envvar="LIC_THREADS",
     help="Strips of one picture at once, 0 for all cores; changes no byte. [default: 0]",
 )
-@click.option("--check", is_flag=True, help="Decode and compare before writing; print the PSNR.")
+@click.option(
+    "--check",
+    is_flag=True,
+    help="Before writing, decode and fail unless the result is what was meant; print its PSNR.",
+)
 @click.option(
     "--metadata",
     type=click.Choice(["none", "icc", "all"]),
@@ -49,19 +74,21 @@ _PICTURES = {
 @click.option(
     "--max-pixels", type=click.IntRange(0), help="Refuse larger pictures, 0 for no limit."
 )
-@click.option("--weights", metavar="PATH", help="Weights instead of those found.")
+@click.option(
+    "--weights", metavar="PATH", help="Weights; else $LIC_WEIGHTS and the package are searched."
+)
 @click.option("-v", "--verbose", is_flag=True, help="Say where the bits went.")
 @click.option("--quiet", is_flag=True, help="Print errors only.")
 @click.pass_context
 def encode(ctx: click.Context, /, inputs: tuple[str, ...], **given: Any) -> None:
     """Encode pictures to .lic files.
 
-    IN are picture files, folders, or - for standard input. Without -o a file goes beside its
-    input with the suffix .lic.
+    IN are picture files, folders (searched for picture suffixes, hidden files left out), or - for
+    standard input. Without -o a file goes beside its input with the suffix .lic.
     """
-    from lic.api import EncodeOptions, encode_picture
+    from lic.api import EncodeOptions, encode_picture, load_codec
     from lic.files import atomic_write, check_output, read_input
-    from lic.pictures import DEFAULT_MAX_PIXELS, read_picture
+    from lic.pictures import DEFAULT_MAX_PIXELS, PICTURE_SUFFIXES, read_picture
 
     limit = given["max_pixels"]
     settings = EncodeOptions(
@@ -77,17 +104,13 @@ def encode(ctx: click.Context, /, inputs: tuple[str, ...], **given: Any) -> None
         check=given["check"],
     )
     force = given["force"]
-    pairs = pair_files(
-        inputs,
-        given["output"],
-        suffix=".lic",
-        belongs=lambda f: f.suffix.lower() in _PICTURES,
-        force=force,
-    )
+    way = Direction(PICTURE_SUFFIXES, ".lic", frozenset([".lic"]), refuses=PICTURE_SUFFIXES)
+    pairs = pair_files(inputs, given["output"], way, force=force)
 
     def work(source: str, target: str) -> None:
         name = "standard input" if source == "-" else source
         picture = read_picture(read_input(source), name=name, max_pixels=settings.max_pixels)
+        load_codec(settings)  # so that the seconds below are those of encoding
         begun = time.perf_counter()
         encoded = encode_picture(picture, settings)
         seconds = time.perf_counter() - begun
@@ -107,7 +130,7 @@ def _report(
     quality = encoded.details["quality_byte"] / 2.55
     line = (
         f"{Path(name).name} -> {target}: {picture.width}x{picture.height}, {size} bytes, "
-        f"{8 * size / pixels:.4f} bpp, quality {quality:.1f}, {seconds:.2f} s"
+        f"{8 * size / pixels:.4f} bpp, quality {quality:.0f}, {seconds:.2f} s"
     )
     if encoded.reconstruction is not None:
         from lic.evaluation.metrics import psnr

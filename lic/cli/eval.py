@@ -32,7 +32,11 @@ _DEFAULT_CODECS = ("hyperprior", "jpeg")
     metavar="LIST",
     help="Qualities 0..100 with commas between; may be repeated. [default: each codec's own]",
 )
-@click.option("--anchor", metavar="NAME", help="Curve that BD-rates refer to. [default: jpeg]")
+@click.option(
+    "--anchor",
+    metavar="NAME",
+    help="Curve that BD-rates refer to. [default: jpeg, or else the first codec]",
+)
 @click.option(
     "--metric",
     type=click.Choice(["psnr", "ms-ssim"]),
@@ -49,14 +53,15 @@ _DEFAULT_CODECS = ("hyperprior", "jpeg")
 )
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Only the first N pictures.")
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, metavar="N")
-@click.option("--weights", metavar="PATH", help="Weights instead of those found.")
+@click.option("--weights", metavar="PATH", help="Weights of families, a file or a folder.")
 @click.option("--fresh", is_flag=True, help="Measure again what --out has already.")
 @click.option("--log", is_flag=True, help="Logarithmic rate in the plot.")
 def eval_(**given: Any) -> None:
     """Measure codecs on pictures: real bytes, PSNR, MS-SSIM, seconds, BD-rate.
 
     --out gets per_image.csv, summary.json, bd_rate.json and rd.png. A run that was interrupted
-    goes on where it was.
+    goes on where it was. per_image.csv keeps the rows of earlier runs; the others are about the
+    codecs of this one.
 
     Codecs: hyperprior; jpeg, jpeg-progressive, webp, avif, avif-444, jpeg2000, jxl, heic;
     compressai:NAME[@bf16][:LEVEL[:CHECKPOINT]], which has random weights without CHECKPOINT, good

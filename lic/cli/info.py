@@ -23,25 +23,25 @@ def info(
 ) -> None:
     """Check .lic files and print their headers.
 
-    IN are files, folders, or - for standard input.
+    IN are files, folders (searched for .lic files), or - for standard input.
     """
     from lic.api import read_info
-    from lic.cli._inputs import expand_inputs
+    from lic.cli._inputs import about_input, expand_inputs
     from lic.errors import LicError
     from lic.files import read_input
     from lic.pictures import DEFAULT_MAX_PIXELS
 
     limit = DEFAULT_MAX_PIXELS if max_pixels is None else max_pixels
     worst = 0
-    files = [f for f, _ in expand_inputs(inputs, lambda f: f.suffix.lower() == ".lic")]
+    files = [f for f, _ in expand_inputs(inputs, frozenset([".lic"]))]
     for given in files:
         name = "standard input" if given == "-" else given
         try:
             values = {"file": name} | read_info(read_input(given), max_pixels=limit)
         except LicError as error:
             if len(files) == 1:
-                raise error.about(name) from None
-            print(f"lic: error: {error.about(name)}", file=sys.stderr)
+                raise about_input(error, given) from None
+            print(f"lic: error: {about_input(error, given)}", file=sys.stderr)
             worst = max(worst, error.exit_code)
             continue
         click.echo(json.dumps(values) if as_json else _lines(values))
@@ -52,7 +52,7 @@ def _lines(v: dict[str, Any]) -> str:
     kind = "grey" if v["grey"] else "RGB"
     lines = [
         f"{v['file']}: {v['width']}x{v['height']} {kind}, {v['bytes']} bytes, {v['bpp']:.4f} bpp",
-        f"  family {v['family']}, quality {v['quality']:g}, weights {v['weights']}, "
+        f"  family {v['family']}, quality {v['quality']:.0f}, weights {v['weights']}, "
         f"format version {v['format_version']}",
         f"  payload {v['payload_bytes']} bytes, tiles {v['tiles']}, "
         f"gain map {'yes' if v['gain_map'] else 'no'}",

@@ -45,12 +45,17 @@ class _LazyGroup(click.Group):
 @click.option("--debug", is_flag=True, help="Show the traceback of an internal error.")
 @click.pass_context
 def cli(ctx: click.Context, debug: bool) -> None:
-    r"""Compress pictures with neural networks, and get them back.
+    """Compress pictures with neural networks, and get them back.
 
     \b
     lic encode photo.jpg -o photo.lic -q 40
     lic decode photo.lic -o photo.png
-    """
+
+    \b
+    Exit codes: 0 done, 1 a bug or a reader that left, 2 usage, 3 a picture or data set that cannot
+    be read, 4 a damaged or foreign .lic file, 5 too many pixels, 6 weights, 7 output,
+    130 interrupted, 143 terminated. With several inputs, the largest of theirs.
+    """  # noqa: D301 - click wants the character
     ctx.obj = {"debug": debug}
 
 
@@ -82,6 +87,11 @@ def _code(arguments: list[str] | None) -> int:
         return result if isinstance(result, int) else 0
     except click.exceptions.Exit as done:
         return done.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.format_message(), file=sys.stderr)
+        return error.exit_code
+    except SystemExit as error:  # click's way of ending when a reader left
+        return error.code if isinstance(error.code, int) else 1
     except BrokenPipeError:
         _silence_stdout()
         return 1

@@ -25,13 +25,15 @@ def list_(as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([_plain(c) for c in cards], indent=1))
         return
+    rows = [("name", "family", "fingerprint", "bytes", "licence", "file")]
     for card in cards:
-        size = card.path.stat().st_size if card.path.exists() else None
-        state = f"{size} bytes" if size is not None else "MISSING"
-        click.echo(
-            f"{card.name}  family {card.family}  fingerprint {card.prefix().hex()}  "
-            f"{state}  {card.licence}  {card.path}"
-        )
+        size = str(card.path.stat().st_size) if card.path.exists() else "MISSING"
+        prefix = card.prefix().hex()
+        rows.append((card.name, card.family, prefix, size, card.licence, str(card.path)))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        click.echo("  ".join(cells).rstrip())
 
 
 def _plain(card: Any) -> dict[str, Any]:

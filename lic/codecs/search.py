@@ -25,7 +25,7 @@ def encode_to_size(codec: Codec, picture: Picture, size: float, **options: Any) 
     best = _bisect(codec, picture, lambda e: len(e.data) <= size, options)
     if best is None:
         smallest = len(codec.encode(picture, 0, **options).data)
-        raise UsageProblem(f"cannot be coded in {size:.0f} bytes; quality 0 takes {smallest}")
+        raise UsageProblem(f"cannot be coded in {size:g} bytes; quality 0 takes {smallest}")
     return best
 
 
@@ -43,7 +43,8 @@ def encode_to_psnr(codec: Codec, picture: Picture, psnr: float, **options: Any) 
     last_below = _bisect(codec, picture, below, options)
     byte = 0 if last_below is None else round(last_below.details["quality_byte"]) + 1
     if byte > _BYTES:
-        raise UsageProblem(f"cannot reach {psnr:.2f} dB; quality 100 gives less")
+        best = _psnr(picture, codec.encode(picture, 100, **options))
+        raise UsageProblem(f"cannot reach {psnr:.2f} dB; quality 100 gives {best:.2f} dB")
     return codec.encode(picture, _quality(byte), **options)
 
 

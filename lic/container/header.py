@@ -147,7 +147,13 @@ HEADER_FIELDS = (
 
 
 def is_lic(prefix: bytes) -> bool:
-    """Tell by the first four bytes whether something claims to be a ``.lic`` file."""
+    """Tell by the first four bytes whether something claims to be a ``.lic`` file.
+
+    Args:
+        prefix: The beginning of the file, at least four bytes of it.
+    """
+    if not isinstance(prefix, bytes | bytearray | memoryview):
+        raise TypeError(f"the first bytes of a file are wanted, not {type(prefix).__name__}")
     return bytes(prefix[: len(MAGIC)]) == MAGIC
 
 

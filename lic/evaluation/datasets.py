@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from lic.errors import InputError
+from lic.pictures import PICTURE_SUFFIXES
 
 __all__ = ["NAMED", "data_root", "find_dataset", "known_hashes", "missing_files"]
 
@@ -14,7 +15,6 @@ NAMED = ("kodak",)
 """Sets that have a name; ``$LIC_DATA/NAME`` holds their pictures."""
 
 ROOT_VARIABLE = "LIC_DATA"
-_SUFFIXES = {".avif", ".bmp", ".jp2", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 
 
 def data_root(given: str | None, name: str) -> Path:
@@ -68,7 +68,9 @@ def find_dataset(name: str, root: str | None = None) -> list[Path]:
     if not folder.is_dir():
         sets = ", ".join(NAMED)
         raise InputError(f"data set '{name}' is neither a folder nor one of: {sets}")
-    files = sorted(f for f in folder.iterdir() if f.suffix.lower() in _SUFFIXES and f.is_file())
+    files = sorted(
+        f for f in folder.iterdir() if f.suffix.lower() in PICTURE_SUFFIXES and f.is_file()
+    )
     if not files:
         raise InputError("holds no pictures", str(folder))
     return files

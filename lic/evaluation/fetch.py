@@ -59,7 +59,7 @@ def _by_hand(name: str, folder: Path) -> str:
     files = sorted(known_hashes(name))
     return (
         f"without a network, copy {files[0]} to {files[-1]} from elsewhere into '{folder}'; "
-        f"'lic data list' then checks them"
+        f"'lic data list --data-root {folder.parent}' then checks them"
     )
 
 

@@ -165,7 +165,7 @@ def table(means: dict[str, list[Point]], notes: dict[str, str]) -> str:
             similarity = "-" if p.metrics["ms_ssim"] is None else f"{p.metrics['ms_ssim']:.4f}"
             lines.append(
                 f"{starred:{width}} {p.quality:7g} {p.bpp:7.4f} {p.metrics['psnr']:8.2f} "
-                f"{similarity:>8} {p.encode_s:9.3f} {p.decode_s:9.3f}"
+                f"{similarity:>8} {p.encode_s:9.4f} {p.decode_s:9.4f}"
             )
     return "\n".join([*lines, *(f"* {name}: {note}" for name, note in notes.items())])
 

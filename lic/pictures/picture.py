@@ -6,10 +6,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["DEFAULT_MAX_PIXELS", "Picture", "pad_to_multiple"]
+__all__ = ["DEFAULT_MAX_PIXELS", "PICTURE_SUFFIXES", "Picture", "pad_to_multiple"]
 
 DEFAULT_MAX_PIXELS = 178_956_970
 """Twice what Pillow warns about: the pixels of a 512 MB RGB picture."""
+
+PICTURE_SUFFIXES = frozenset(
+    [
+        *(".avif", ".bmp", ".dib", ".gif", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".webp"),
+        *(".j2c", ".j2k", ".jfif", ".jp2", ".jpc", ".jpe", ".jpeg", ".jpf", ".jpg", ".jpx"),
+        *(".tif", ".tiff"),
+    ]
+)
+"""By which pictures are found in folders; a file that is named may have any suffix."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,9 +62,12 @@ class Picture:
 
 
 def pad_to_multiple(pixels: np.ndarray, multiple: int) -> np.ndarray:
-    """Replicate the last row and column of ``(H, W, 3)`` up to multiples of ``multiple``."""
+    """Replicate the last row and column of ``(H, W, 3)`` up to multiples of ``multiple``.
+
+    The result is contiguous and writeable; it may share memory with the input.
+    """
     height, width = pixels.shape[:2]
     bottom, right = -height % multiple, -width % multiple
     if not bottom and not right:
-        return np.ascontiguousarray(pixels)
+        return np.require(pixels, requirements=["C", "W"])
     return np.pad(pixels, ((0, bottom), (0, right), (0, 0)), mode="edge")

@@ -13,10 +13,9 @@ from PIL import Image
 from torch import Tensor
 
 from lic.errors import InputError
+from lic.pictures import PICTURE_SUFFIXES
 
 __all__ = ["Crops", "load_pictures", "picture_files"]
-
-_SUFFIXES = {".avif", ".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 
 
 def picture_files(folders: Iterable[str | Path]) -> list[Path]:
@@ -27,7 +26,7 @@ def picture_files(folders: Iterable[str | Path]) -> list[Path]:
         if not path.exists():
             raise InputError("no such file or folder", str(folder))
         inside = [path] if path.is_file() else sorted(path.rglob("*"))
-        files += [f for f in inside if f.suffix.lower() in _SUFFIXES]
+        files += [f for f in inside if f.suffix.lower() in PICTURE_SUFFIXES]
     if not files:
         raise InputError("no pictures in " + ", ".join(str(f) for f in folders))
     return files
