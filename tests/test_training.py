@@ -237,6 +237,8 @@ def test_what_cannot_be_trained_on_is_named(tmp_path, pictures):
     other = Recipe(family="no")
     with pytest.raises(UsageProblem, match="family"):
         train(other, tmp_path / "b", [str(pictures)], [str(pictures)], 1, **silent)
+    with pytest.raises(UsageProblem, match="loss 'l1' is unknown"):
+        train(recipe(loss="l1"), tmp_path / "c", [str(pictures)], [str(pictures)], 1, **silent)
     with pytest.raises(WeightsError, match="no such weights"):
         initial_state("nowhere", recipe())
     tiny = [torch.from_numpy(np.zeros((3, 20, 20), np.uint8))]

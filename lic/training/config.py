@@ -70,7 +70,7 @@ class Recipe:
 
     Attributes:
         family: Codec family.
-        loss: ``mse`` or ``ms-ssim``.
+        loss: Distortion; the family says which it knows.
         lambdas: Distortion weight at quality 0 and 100; log-linear between.
         tilt: The loss of a sample is divided by lambda ** tilt.
         rdo_weight: Bits that a squared quantiser step of error is worth when symbols are chosen, as

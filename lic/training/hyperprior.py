@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lic.errors import UsageProblem
 from lic.networks.context import LOG_STEPS_PER_NAT, split, take_step
 from lic.networks.hyperprior import (
     DOWNSAMPLING,
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = ["HyperpriorTask"]
 
+_LOSSES = ("mse",)
+
 
 def _bits(values: Tensor, positions: Tensor) -> Tensor:
     return gaussian_bits(values, positions, SMALLEST_SCALE, LOG_STEPS_PER_NAT)
@@ -37,6 +40,8 @@ class HyperpriorTask:
     """Builds the networks, turns a batch into a loss and measures rate and distortion."""
 
     def __init__(self, recipe: Recipe):
+        if recipe.loss not in _LOSSES:
+            raise UsageProblem(f"loss '{recipe.loss}' is unknown; known: {', '.join(_LOSSES)}")
         self.recipe = recipe
 
     def build(self, pictures: list[Tensor]) -> nn.Module:
