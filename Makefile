@@ -21,7 +21,7 @@ setup: .venv/.done  ## Make .venv with lic and everything that tests and evaluat
 demo: setup  ## Encode and decode a real photograph; compare with JPEG, WebP and AVIF
 	$(BIN)/python scripts/demo.py demo-out
 
-test: setup lint  ## Run the tests
+test: setup lint type  ## Run the tests
 	$(BIN)/python -m pytest -m 'not slow'
 
 test-slow: setup  ## Run all tests, the slow ones too
