@@ -18,6 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from lic.errors import LicError
+
 VARIANTS: dict[str, dict[str, str]] = {
     "1 thread": {"OMP_NUM_THREADS": "1"},
     "2 threads": {"OMP_NUM_THREADS": "2"},
@@ -137,4 +139,7 @@ if __name__ == "__main__":
     if sys.argv[1] == "--worker":
         np.savez(Path(sys.argv[2]) / "numbers.npz", **numbers(Path(sys.argv[2])))
     else:
-        sys.exit(main(*sys.argv[1:3]))
+        try:
+            sys.exit(main(*sys.argv[1:3]))
+        except LicError as error:
+            sys.exit(str(error))

@@ -23,6 +23,7 @@ from PIL import Image
 
 from lic.codecs import strips
 from lic.codecs.registry import get_codec
+from lic.errors import LicError
 from lic.evaluation.datasets import find_dataset
 from lic.pictures import Picture, read_picture
 
@@ -198,4 +199,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except LicError as error:
+        sys.exit(str(error))

@@ -24,6 +24,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from lic.errors import LicError
 from lic.evaluation.datasets import find_dataset
 
 CODECS = {
@@ -185,4 +186,7 @@ def table(found: dict[str, dict[str, Any]], threads: int) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except LicError as error:
+        sys.exit(str(error))
