@@ -13,7 +13,9 @@ with random weights: its files mean nothing, its seconds do.
 from __future__ import annotations
 
 import argparse
+import concurrent.futures
 import json
+import multiprocessing
 import os
 import statistics
 import subprocess
@@ -122,6 +124,17 @@ def _timed(function: Callable[[], Any]) -> tuple[Any, float]:
     return value, time.perf_counter() - begun
 
 
+def apart(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function in a process of its own.
+
+    The peak memory of a child counts what it shared with its parent when it began, so this process
+    has to stay small.
+    """
+    spawn = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(1, mp_context=spawn) as pool:
+        return pool.submit(function, *arguments).result()
+
+
 def large_picture(source: Path, target: Path) -> None:
     """Write a picture of 12 megapixels, an enlarged one with the grain of a photograph."""
     import numpy as np
@@ -145,13 +158,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         large = folder / "large.png"
-        large_picture(files[0], large)
+        apart(large_picture, files[0], large)
         for codec in CODECS:
             print(codec, file=sys.stderr)
             found[codec] = {
                 "process": whole(codec, files[0], folder, given.threads, given.runs),
                 "large": whole(codec, large, folder, given.threads, 1),
-                "batch": batch(codec, files, given.threads),
+                "batch": apart(batch, codec, files, given.threads),
             }
     if given.out:
         given.out.write_text(json.dumps(found, indent=1) + "\n")
