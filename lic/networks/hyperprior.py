@@ -2,15 +2,16 @@ r"""The ``hyperprior`` networks: a picture to latents and back, and the pieces o
 
 ::
 
-            +-- W_a unshuffle16 --------------------+
+            +-- lap, W_a unshuffle16 ---------------+
     x ------+                                       +--> y --- gain ---> round ---+
             +-- unshuffle8, blocks 1/8, blocks 1/16 +     \                        |
                                                            h_a --> z --> round --+ | symbols
                                                                                  v v
-    x_hat <-+-- shuffle16 W_s ----------------------+        LatinContext (the coding loop)
+    x_hat <-+-- unlap, shuffle16 W_s ---------------+        LatinContext (the coding loop)
             +-- shuffle8, blocks 1/8, blocks 1/16 --+<-- y_hat / gain <-----------+
 
-The linear paths start as the principal components of 16x16 blocks, the networks learn what is left.
+The lapped filter across block borders starts orthogonal, the linear paths behind it as the
+principal components of 16x16 blocks, and the networks learn what is left.
 Sources: mean-scale hyperprior, Minnen et al. 2018 (arXiv 1809.02736); gain rows, Cui et al.
 (arXiv 2003.02012); four-step context, DCVC-DC (arXiv 2302.14402).
 """
@@ -24,6 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lic.networks.context import LOG_STEPS_PER_NAT, LatinContext, LoopRates
+from lic.networks.lapped import LappedFilter
 from lic.networks.layers import Downsample, LogKnots, ResidualBlock, Upsample, rate_plane, zero_bias
 
 __all__ = ["DOWNSAMPLING", "LEVELS", "SMALLEST_SCALE", "Hyperprior", "HyperpriorShape"]
@@ -54,6 +56,7 @@ class HyperpriorShape:
         synthesis: Residual blocks of the synthesis at 1/16 and 1/8.
         hyper, width, hidden: See :class:`lic.networks.context.LatinContext`.
         knots: Rows of the gain tables.
+        lapped: Filter across block borders, see :mod:`lic.networks.lapped`.
     """
 
     latents: int = 256
@@ -66,6 +69,7 @@ class HyperpriorShape:
     width: int = 128
     hidden: int = 192
     knots: int = 9
+    lapped: bool = False
 
 
 class Analysis(nn.Module):
@@ -73,6 +77,7 @@ class Analysis(nn.Module):
 
     def __init__(self, shape: HyperpriorShape):
         super().__init__()
+        self.lap = LappedFilter() if shape.lapped else nn.Identity()
         self.linear = nn.Conv2d(_BLOCK, shape.latents, 1, bias=False)
         self.stem = nn.Conv2d(192 + 1, shape.fine, 1)
         fine, coarse = shape.analysis
@@ -90,7 +95,8 @@ class Analysis(nn.Module):
         u = self.fine(u) * self.fine_gain(rate).to(u.dtype)
         u = self.out(self.coarse(self.down(u)).to(self.out.weight.dtype))
         with torch.autocast(levels.device.type, enabled=False):
-            return self.linear(F.pixel_unshuffle(levels, 16)) + u.float() * deviations
+            blocks = F.pixel_unshuffle(self.lap(levels), 16)
+            return self.linear(blocks) + u.float() * deviations
 
 
 class Synthesis(nn.Module):
@@ -106,6 +112,7 @@ class Synthesis(nn.Module):
         self.fine = nn.Sequential(*(ResidualBlock(shape.fine, fine) for _ in range(fine)))
         self.fine_gain = LogKnots(shape.knots, shape.fine)
         self.out = nn.Conv2d(shape.fine, 192, 1)
+        self.lap = LappedFilter() if shape.lapped else nn.Identity()
         nn.init.normal_(self.out.weight, std=1e-3)
         zero_bias(self.out)
 
@@ -114,7 +121,7 @@ class Synthesis(nn.Module):
         u = self.fine(self.up(self.coarse(self.stem(u.to(self.stem.weight.dtype)))))
         u = self.out((u * self.fine_gain(rate).to(u.dtype)).to(self.out.weight.dtype))
         with torch.autocast(y_hat.device.type, enabled=False):
-            linear = F.pixel_shuffle(self.linear(y_hat), 16)
+            linear = self.lap(F.pixel_shuffle(self.linear(y_hat), 16))
             return linear + _RESIDUAL_LEVELS * F.pixel_shuffle(u.float(), 8)
 
 
@@ -184,14 +191,20 @@ class Hyperprior(nn.Module):
         self.deviations: Tensor
         self.register_buffer("deviations", torch.ones(shape.latents))
 
-    def start_from_components(self, components: Tensor, deviations: Tensor) -> None:
+    def start_from_components(
+        self, components: Tensor, deviations: Tensor, lapped: Tensor | None
+    ) -> None:
         """Start the linear paths at principal components of 16x16 blocks.
 
         Args:
             components: ``(M, 768)`` orthonormal rows in the order of ``pixel_unshuffle``.
             deviations: ``(M,)`` standard deviations of the components, in levels.
+            lapped: Orthogonal matrix of the filter before them, where the shape has one.
         """
         with torch.no_grad():
+            if lapped is not None:
+                self.g_a.lap.weight.copy_(lapped)  # type: ignore[operator]
+                self.g_s.lap.weight.copy_(lapped.T)  # type: ignore[operator]
             self.g_a.linear.weight.copy_(components[:, :, None, None])
             self.g_s.linear.weight.copy_(components.T[:, :, None, None])
             self.deviations.copy_(deviations)
@@ -227,5 +240,5 @@ class Hyperprior(nn.Module):
         """Keep the residual layers in bfloat16; linear paths and last layers stay float32."""
         for part in (self.g_a, self.g_s):
             for name, layer in part.named_children():
-                if name not in ("linear", "out", "fine_gain"):
+                if name not in ("lap", "linear", "out", "fine_gain"):
                     layer.to(torch.bfloat16)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import io
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,10 @@ from torch import Tensor
 from lic.errors import InputError
 from lic.pictures import PICTURE_SUFFIXES
 
-__all__ = ["Crops", "load_pictures", "picture_files"]
+__all__ = ["Crops", "load_pictures", "picture_files", "principal_components"]
+
+_PART = 2000
+"""Blocks at once, so that statistics take little memory."""
 
 
 def picture_files(folders: Iterable[str | Path]) -> list[Path]:
@@ -82,7 +85,12 @@ class Crops:
 
 
 def principal_components(
-    pictures: list[Tensor], block: int, count: int, samples: int = 40_000, seed: int = 0
+    pictures: list[Tensor],
+    block: int,
+    count: int,
+    prefilter: Callable[[Tensor], Tensor] | None = None,
+    samples: int = 40_000,
+    seed: int = 0,
 ) -> tuple[Tensor, Tensor]:
     """Return principal components of random blocks and their standard deviations.
 
@@ -90,6 +98,8 @@ def principal_components(
         pictures: uint8 tensors ``(3, H, W)``.
         block: Side of the blocks in pixels.
         count: Components kept, by falling variance.
+        prefilter: Applied to levels around mid-grey before blocks are cut; reaches at most one
+            block far.
         samples: Blocks drawn.
         seed: Of the draw.
 
@@ -98,8 +108,17 @@ def principal_components(
         ``(count,)`` deviations in levels; the mean block is taken as mid-grey.
     """
     draw = Crops(pictures, seed, torch.device("cpu"))
-    blocks = draw.batch(samples, block).flatten(1).double() - 127.5
-    covariance = blocks.T @ blocks / samples
+    covariance = torch.zeros(3 * block**2, 3 * block**2, dtype=torch.float64)
+    for done in range(0, samples, _PART):
+        part = min(_PART, samples - done)
+        if prefilter is None:
+            inner = draw.batch(part, block).double() - 127.5
+        else:
+            around = prefilter(draw.batch(part, 3 * block).float() - 127.5)
+            inner = around[:, :, block : 2 * block, block : 2 * block].double()
+        blocks = inner.flatten(1)
+        covariance += blocks.T @ blocks
+    covariance /= samples
     values, vectors = torch.linalg.eigh(covariance)
     order = values.argsort(descending=True)[:count]
     return vectors[:, order].T.float(), values[order].clamp(min=1e-3).sqrt().float()

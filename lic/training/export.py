@@ -76,7 +76,7 @@ def export_hyperprior(
     )
     loop = CodingLoop(context, stream)
     network = {
-        f"net.{k}": v.half() if k != "deviations" else v
+        f"net.{k}": v if k == "deviations" or ".lap." in k else v.half()
         for k, v in model.state_dict().items()
         if k.startswith(("g_a.", "g_s.", "h_a.", "deviations"))
     }

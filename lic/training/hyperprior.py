@@ -18,9 +18,11 @@ from lic.networks.hyperprior import (
     Hyperprior,
     HyperpriorShape,
 )
+from lic.networks.lapped import LappedFilter
 from lic.training.config import Recipe
 from lic.training.data import principal_components
 from lic.training.growth import grow
+from lic.training.lapping import fit_lapped_matrix
 from lic.training.losses import gaussian_bits, lambda_of_rate, round_ste
 
 if TYPE_CHECKING:
@@ -48,10 +50,16 @@ class HyperpriorTask:
         """Return fresh networks started at the statistics of the training pictures."""
         shape = HyperpriorShape(**self.recipe.network)
         model = Hyperprior(shape, self.recipe.lambdas)
-        components, deviations = principal_components(pictures, DOWNSAMPLING, shape.latents)
+        matrix, prefilter = None, None
+        if shape.lapped:
+            matrix, prefilter = fit_lapped_matrix(pictures), LappedFilter().requires_grad_(False)
+            prefilter.weight.copy_(matrix)
+        components, deviations = principal_components(
+            pictures, DOWNSAMPLING, shape.latents, prefilter
+        )
         # Neighbouring components go to different groups, so that each group holds every size.
         order = torch.arange(shape.latents).view(-1, 4).T.reshape(-1)
-        model.start_from_components(components[order], deviations[order])
+        model.start_from_components(components[order], deviations[order], matrix)
         return model
 
     def grow(

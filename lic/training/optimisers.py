@@ -57,7 +57,7 @@ class Muon(torch.optim.Optimizer):
 
 
 def _is_linear_path(name: str) -> bool:
-    return ".linear." in name
+    return ".linear." in name or ".lap." in name
 
 
 def make_optimisers(model: nn.Module, config: OptimiserConfig) -> list[torch.optim.Optimizer]:
