@@ -481,9 +481,9 @@ def test_panics_of_the_coder_are_damage_and_interrupts_are_not():
     class PanicException(BaseException):
         """Looks like the one of Rust bindings, which cannot be imported."""
 
-    with pytest.raises(StreamError), range_coder._damage_reported():
+    with pytest.raises(StreamError), range_coder.damage_reported():
         raise PanicException
-    with pytest.raises(KeyboardInterrupt), range_coder._damage_reported():
+    with pytest.raises(KeyboardInterrupt), range_coder.damage_reported():
         raise KeyboardInterrupt
 
 

@@ -34,7 +34,16 @@ from lic.coding import golomb, reference_coder
 from lic.coding.tables import TOTAL, ProbabilityTables
 from lic.errors import StreamError
 
-__all__ = ["LARGEST_SYMBOL", "Backend", "RangeDecoder", "RangeEncoder", "backend"]
+__all__ = [
+    "LARGEST_SYMBOL",
+    "Backend",
+    "RangeDecoder",
+    "RangeEncoder",
+    "backend",
+    "damage_reported",
+    "shortest_payload",
+    "words_of_payload",
+]
 
 LARGEST_SYMBOL = 2**15
 """Largest magnitude of a symbol; latents in the coding loop are below 2^11 quantiser steps."""
@@ -46,12 +55,17 @@ _WINDOW_BYTES = 8
 
 @dataclass(frozen=True, eq=False)
 class Backend:
-    """The parts of a range coder: ``encoder()``, ``decoder(words)``, ``model(frequencies)``."""
+    """The parts of a range coder: ``encoder()``, ``decoder(words)``, ``model(frequencies)``.
+
+    ``bits`` is the model of binary decisions, each with a probability of its own: both coders take
+    rows (zero, one) of probabilities beside it.
+    """
 
     name: str
     encoder: Any
     decoder: Any
     model: Any
+    bits: Any
     models: WeakKeyDictionary[ProbabilityTables, list[Any]] = field(
         default_factory=WeakKeyDictionary, repr=False
     )
@@ -80,7 +94,11 @@ def backend(name: str | None = None) -> Backend:
     """
     if name == "reference":
         return Backend(
-            name, reference_coder.RangeEncoder, reference_coder.RangeDecoder, reference_coder.Model
+            name,
+            reference_coder.RangeEncoder,
+            reference_coder.RangeDecoder,
+            reference_coder.Model,
+            reference_coder.Bits(),
         )
     if name == "constriction":
         import constriction
@@ -91,7 +109,8 @@ def backend(name: str | None = None) -> Backend:
             # Both options are spelled out: they change the words, and their defaults have changed.
             return categorical(frequencies / float(TOTAL), perfect=False, lazy=False)
 
-        return Backend(name, queue.RangeEncoder, queue.RangeDecoder, model)
+        bits = categorical(perfect=False, lazy=False)
+        return Backend(name, queue.RangeEncoder, queue.RangeDecoder, model, bits)
     if name is not None:
         raise ValueError(f"no range coder is called {name!r}")
     try:
@@ -144,21 +163,25 @@ class _Writer:
             self._coder.encode(tails, bit_model)
 
     def payload(self) -> bytes:
-        """Return the shortest bytes that, followed by zeros, decode to what was written."""
-        words = self._coder.get_compressed()
-        position, (lower, width) = self._coder.pos()
-        for zero_bytes in range(_WINDOW_BYTES, -1, -1):
-            unit = 1 << 8 * zero_bytes
-            number = -(-lower // unit) * unit
-            if number < lower + width:
-                break
-        window = np.array([number >> 32 & _WORD_MASK, number & _WORD_MASK], np.uint32)
-        digits = np.append(words[:position], window)
-        # The coder's own ending, the number just above ``lower`` with 32 zero bits, may have made
-        # it carry into the words before the window already.
-        if number >> 64 and not (lower + _WORD_MASK) >> 64:
-            _add_carry(digits, position - 1)
-        return _pack(digits)
+        return shortest_payload(self._coder)
+
+
+def shortest_payload(coder: Any) -> bytes:
+    """Return the shortest bytes that, followed by zeros, decode to what ``coder`` has encoded."""
+    words = coder.get_compressed()
+    position, (lower, width) = coder.pos()
+    for zero_bytes in range(_WINDOW_BYTES, -1, -1):
+        unit = 1 << 8 * zero_bytes
+        number = -(-lower // unit) * unit
+        if number < lower + width:
+            break
+    window = np.array([number >> 32 & _WORD_MASK, number & _WORD_MASK], np.uint32)
+    digits = np.append(words[:position], window)
+    # The coder's own ending, the number just above ``lower`` with 32 zero bits, may have made
+    # it carry into the words before the window already.
+    if number >> 64 and not (lower + _WORD_MASK) >> 64:
+        _add_carry(digits, position - 1)
+    return _pack(digits)
 
 
 class RangeEncoder:
@@ -222,7 +245,7 @@ class RangeDecoder:
         self._tables = tables
         self._models = coder.models_of(tables)
         self._escape_models = coder.escape_models
-        self._coder = coder.decoder(_unpack(self._data))
+        self._coder = coder.decoder(words_of_payload(self._data))
         self._writer = _Writer(tables, coder)
 
     def decode(self, indexes: np.ndarray) -> np.ndarray:
@@ -237,7 +260,7 @@ class RangeDecoder:
         """
         groups = _Groups(indexes, self._tables)
         entries = np.empty(groups.order.shape, np.int32)
-        with _damage_reported():
+        with damage_reported():
             for table, start, stop in groups.slices:
                 entries[start:stop] = self._coder.decode(self._models[table], stop - start)
         ordered = entries - groups.half_widths
@@ -270,13 +293,13 @@ class RangeDecoder:
         if not count:
             return np.zeros(0, np.int32), np.zeros(0, np.int32)
         class_model, bit_model = self._escape_models
-        with _damage_reported():
+        with damage_reported():
             classes = self._coder.decode(class_model, count)
             return classes, self._coder.decode(bit_model, int(classes.sum()) + count)
 
 
 @contextmanager
-def _damage_reported() -> Iterator[None]:
+def damage_reported() -> Iterator[None]:
     """Turn what a coder raises on impossible words into ``StreamError``.
 
     constriction 0.5 raises AssertionError; its other ways out are caught in case a later release
@@ -311,8 +334,8 @@ def _pack(digits: np.ndarray) -> bytes:
     return data[:-_WORD_BYTES] + data[-_WORD_BYTES:].lstrip(b"\0")
 
 
-def _unpack(data: bytes) -> np.ndarray:
-    """Invert :func:`_pack`: uint32 words in native byte order."""
+def words_of_payload(data: bytes) -> np.ndarray:
+    """Return what :func:`shortest_payload` wrote as uint32 words for a decoder."""
     whole = len(data) - len(data) % _WORD_BYTES
     filled = data[whole:].rjust(_WORD_BYTES, b"\0") if whole < len(data) else b""
     return np.frombuffer(data[:whole] + filled, "<u4").astype(np.uint32)

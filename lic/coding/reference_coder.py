@@ -16,7 +16,7 @@ from bisect import bisect_right
 
 import numpy as np
 
-__all__ = ["Model", "RangeDecoder", "RangeEncoder"]
+__all__ = ["Bits", "Model", "RangeDecoder", "RangeEncoder"]
 
 _PRECISION = 24
 _WORD = 32
@@ -42,6 +42,15 @@ class Model:
         self.cumulative: list[int] = [*quanta.tolist(), 1 << _PRECISION]
 
 
+class Bits:
+    """Stands for "binary, with probabilities given beside the entries"."""
+
+    @staticmethod
+    def models(probabilities: np.ndarray) -> list[Model]:
+        """Return a model for each row (zero, one), multiples of 2^-16."""
+        return [Model(row) for row in np.rint(probabilities * 65536).astype(np.int64)]
+
+
 class RangeEncoder:
     """Counterpart of ``constriction.stream.queue.RangeEncoder``."""
 
@@ -52,8 +61,15 @@ class RangeEncoder:
         self._held_word = 0
         self._held_count = 0
 
-    def encode(self, entries: np.ndarray, model: Model) -> None:
-        """Append entries (integers of shape ``(n,)``) that share one model."""
+    def encode(
+        self, entries: np.ndarray, model: Model | Bits, probabilities: np.ndarray | None = None
+    ) -> None:
+        """Append entries (integers of shape ``(n,)``) that share one model, or bits."""
+        if isinstance(model, Bits):
+            assert probabilities is not None
+            for i, own in enumerate(model.models(probabilities)):
+                self.encode(entries[i : i + 1], own)
+            return
         cumulative = model.cumulative
         for entry in entries.tolist():
             left = cumulative[entry]
@@ -116,12 +132,18 @@ class RangeDecoder:
         self._distance = next(self._words, 0) << _WORD | next(self._words, 0)
         self._range = _STATE_MASK
 
-    def decode(self, model: Model, count: int) -> np.ndarray:
-        """Return the next ``count`` entries, int32, coded with one model.
+    def decode(self, model: Model | Bits, what: int | np.ndarray) -> np.ndarray:
+        """Return the next ``what`` entries, int32, coded with one model; or bits, with their rows.
 
         Raises:
             ValueError: The words are such as no encoder writes, and point behind the last quantum.
         """
+        if isinstance(model, Bits):
+            assert isinstance(what, np.ndarray)
+            return np.concatenate(
+                [np.zeros(0, np.int32), *(self.decode(own, 1) for own in model.models(what))]
+            )
+        count = int(what)
         cumulative = model.cumulative
         entries = np.empty(count, np.int32)
         for i in range(count):

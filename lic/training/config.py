@@ -14,7 +14,15 @@ from typing import Any
 
 from lic.errors import InputError, UsageProblem
 
-__all__ = ["DataConfig", "OptimiserConfig", "Recipe", "load_recipe", "parse_duration", "to_dict"]
+__all__ = [
+    "DataConfig",
+    "OptimiserConfig",
+    "Recipe",
+    "VqganConfig",
+    "load_recipe",
+    "parse_duration",
+    "to_dict",
+]
 
 
 @dataclass(frozen=True)
@@ -65,6 +73,35 @@ class OptimiserConfig:
 
 
 @dataclass(frozen=True)
+class VqganConfig:
+    """What only ``vqgan`` has.
+
+    Attributes:
+        stage: ``codebook`` trains everything at the finest rung; ``decoder`` freezes encoder and
+            codebook and trains the decoder at random rungs, so that old files stay valid.
+        pixel: Weight of the distance of pixels in [-1, 1].
+        perceptual: Weight of LPIPS.
+        backbone: Of LPIPS, ``alex`` or ``vgg``; needs ``make perceptual``.
+        commitment: Weight of the squared distance between a vector and its codeword.
+        continuous: Steps before the codebook starts from k-means of the encoder's vectors.
+        lost: Part of the crops whose indices are partly lost or wrong (stage ``decoder``).
+        adversarial: Weight of the hinge loss of a PatchGAN (stage ``decoder``), relative to the
+            gradient of the others.
+        adversarial_from: Part of the budget after which it acts; it learns a little earlier.
+    """
+
+    stage: str = "codebook"
+    pixel: float = 1.0
+    perceptual: float = 1.0
+    backbone: str = "alex"
+    commitment: float = 0.25
+    continuous: int = 100
+    lost: float = 0.25
+    adversarial: float = 0.0
+    adversarial_from: float = 0.5
+
+
+@dataclass(frozen=True)
 class Recipe:
     """One training run.
 
@@ -79,7 +116,7 @@ class Recipe:
         seed: Of crops, rates and starts.
         validate_every: Seconds between validations.
         network: Overrides of the family's shape.
-        data, optimiser: See there.
+        data, optimiser, vqgan: See there.
     """
 
     family: str
@@ -93,6 +130,7 @@ class Recipe:
     network: dict[str, Any] = field(default_factory=dict)
     data: DataConfig = field(default_factory=DataConfig)
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    vqgan: VqganConfig = field(default_factory=VqganConfig)
 
 
 def load_recipe(path: str | Path, overrides: typing.Sequence[str] = ()) -> Recipe:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -21,9 +22,12 @@ from lic.networks.hyperprior import (
 from lic.networks.lapped import LappedFilter
 from lic.training.config import Recipe
 from lic.training.data import principal_components
+from lic.training.fitting import byte_curve, fit_tables, has_coder, temporary_codec
 from lic.training.growth import grow
 from lic.training.lapping import fit_lapped_matrix
 from lic.training.losses import gaussian_bits, lambda_of_rate, round_ste
+from lic.training.task import Progress, Validation
+from lic.training.validation import curve, jpeg_curve, rate_change
 
 if TYPE_CHECKING:
     from lic.coding.tables import ProbabilityTables
@@ -32,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["HyperpriorTask"]
 
 _LOSSES = ("mse",)
+"""Distortions that a recipe may name."""
 
 
 def _bits(values: Tensor, positions: Tensor) -> Tensor:
@@ -45,6 +50,7 @@ class HyperpriorTask:
         if recipe.loss not in _LOSSES:
             raise UsageProblem(f"loss '{recipe.loss}' is unknown; known: {', '.join(_LOSSES)}")
         self.recipe = recipe
+        self._anchor: np.ndarray | None = None
 
     def build(self, pictures: list[Tensor]) -> nn.Module:
         """Return fresh networks started at the statistics of the training pictures."""
@@ -132,7 +138,22 @@ class HyperpriorTask:
             chosen = torch.where((size > 0) & (lost < saved), smaller, size) * nearest.sign()
         return offset + (chosen - offset).detach()
 
-    def loss(self, model: nn.Module, x: Tensor, rate: Tensor) -> tuple[Tensor, dict[str, float]]:
+    def prepare(self, model: nn.Module, device: torch.device) -> None:
+        """All networks train from the first step."""
+
+    def after_step(self, model: nn.Module) -> None:
+        """Nothing follows."""
+
+    def state(self) -> dict[str, Any]:
+        """Nothing is kept."""
+        return {}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Nothing is restored."""
+
+    def loss(
+        self, model: nn.Module, x: Tensor, rate: Tensor, progress: Progress
+    ) -> tuple[Tensor, dict[str, float]]:
         """Return the mean of (lambda * D + R) / lambda^tilt and figures for the log."""
         out = self.forward(model, x, rate, rounded=False)
         pixels = x.shape[2] * x.shape[3]
@@ -162,6 +183,36 @@ class HyperpriorTask:
             "bpp": (bits["y_bits"] + bits["z_bits"]) / (height * width),
             "psnr": 10 * math.log10(LEVELS**2 / max(mse, 1e-4)),
         }
+
+    def validate(
+        self,
+        model: nn.Module,
+        tables: ProbabilityTables | None,
+        pictures: list[Tensor],
+        device: torch.device,
+    ) -> Validation:
+        """Compare with JPEG: files are written and counted, or bits estimated without the coder."""
+        if self._anchor is None:
+            self._anchor = jpeg_curve(pictures)
+        if has_coder():
+            codec = temporary_codec(self, model, tables)
+            points, kind = byte_curve(codec, pictures), "whole files"
+        else:
+            points, kind = curve(self, model, pictures, device), "estimated bits"
+        change = rate_change(self._anchor, points)
+        row: dict[str, Any] = {"bd": change}
+        for rate, bpp, psnr in points:
+            row |= {f"bpp@{rate:.2f}": bpp, f"psnr@{rate:.2f}": psnr}
+        row = {k: round(v, 5) for k, v in row.items()}
+        row |= {"bpp": kind, "tables": "fitted" if tables else ""}
+        text = f"{change:+.2f} % against JPEG ({kind})"
+        return Validation(change, text, row, points.tolist())
+
+    def finish(self, model: nn.Module, pictures: list[Tensor]) -> tuple[Any, str]:
+        """Fit the probability tables to training pictures."""
+        if not has_coder():
+            return None, "tables stay Gaussian, since the range coder is not installed here"
+        return fit_tables(self, model, pictures), "tables fitted"
 
     def export(
         self,

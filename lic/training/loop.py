@@ -15,20 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from lic.coding.tables import ProbabilityTables
-from lic.errors import UsageProblem
 from lic.training.config import Recipe
 from lic.training.data import Crops, load_pictures, picture_files
-from lic.training.fitting import byte_curve, fit_tables, has_coder, temporary_codec
-from lic.training.hyperprior import HyperpriorTask
 from lic.training.optimisers import make_optimisers, set_schedule
 from lic.training.run import RunFolder
-from lic.training.validation import curve, jpeg_curve, rate_change
-from lic.training.weights import Start
+from lic.training.task import Progress, Start, Task
+from lic.training.tasks import TASKS, task_of
 
 __all__ = ["TASKS", "train"]
-
-TASKS: dict[str, Callable[[Recipe], Any]] = {"hyperprior": HyperpriorTask}
-"""Families that can be trained."""
 
 _EMA_EVERY = 8
 _SPIKE = 12.0
@@ -50,11 +44,8 @@ class _State:
 
 class _Trainer:
     def __init__(self, recipe: Recipe, run: RunFolder, budget: float, device: torch.device):
-        if recipe.family not in TASKS:
-            known = ", ".join(TASKS)
-            raise UsageProblem(f"no trainer for family '{recipe.family}'; known: {known}")
         self.recipe, self.run, self.budget, self.device = recipe, run, budget, device
-        self.task = TASKS[recipe.family](recipe)
+        self.task: Task = task_of(recipe)
         self.state = _State()
         self.tables: ProbabilityTables | None = None
         self.model: nn.Module
@@ -69,11 +60,15 @@ class _Trainer:
             self.model.load_state_dict(state)
             self.average.load_state_dict(state)
             self.state.runs = initial.runs
+        self.task.prepare(self.model, self.device)
+        self._make_optimisers()
 
     def _adopt(self, model: nn.Module) -> None:
         self.model = model.to(self.device)
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.model).requires_grad_(False)
+
+    def _make_optimisers(self) -> None:
         self.optimisers = make_optimisers(self.model, self.recipe.optimiser)
 
     def restore(self, pictures: list[Tensor]) -> None:
@@ -81,6 +76,9 @@ class _Trainer:
         self._adopt(self.task.build(pictures[:1]))
         self.model.load_state_dict(saved["model"])
         self.average.load_state_dict(saved["average"])
+        self.task.prepare(self.model, self.device)
+        self.task.restore(saved.get("task", {}))
+        self._make_optimisers()
         for optimiser, state in zip(self.optimisers, saved["optimisers"], strict=True):
             optimiser.load_state_dict(state)
         self.state = _State(**saved["state"])
@@ -92,14 +90,17 @@ class _Trainer:
                 "model": self.model.state_dict(),
                 "average": self.average.state_dict(),
                 "optimisers": [o.state_dict() for o in self.optimisers],
+                "task": self.task.state(),
                 "state": vars(self.state),
                 "tables": self.tables and _tensors(self.tables),
             }
         )
 
-    def _learning_rate(self) -> float:
+    def _progress(self) -> Progress:
+        return Progress(self.state.step, min(1.0, self.state.seconds / self.budget))
+
+    def _learning_rate(self, part: float) -> float:
         config = self.recipe.optimiser
-        part = min(1.0, self.state.seconds / self.budget)
         cosine = config.final + (1 - config.final) * 0.5 * (1 + math.cos(math.pi * part))
         return cosine * min(1.0, (self.state.step + 1) / config.warmup)
 
@@ -111,17 +112,18 @@ class _Trainer:
 
     def step(self, crops: Crops) -> dict[str, float] | None:
         """Train on one batch; returns figures, or None where the step was skipped as a spike."""
-        factor = self._learning_rate()
+        progress = self._progress()
+        factor = self._learning_rate(progress.part)
         set_schedule(self.optimisers, factor)
         count, side = self._crop_shape()
         x = crops.batch(count, side)
         # One rate per crop, stratified over the batch, so that no batch is all low or all high.
         rate = (torch.arange(count) + torch.rand(count)) / count
         with torch.autocast(self.device.type, torch.bfloat16):
-            loss, figures = self.task.loss(self.model, x, rate.to(self.device))
+            loss, figures = self.task.loss(self.model, x, rate.to(self.device), progress)
         for optimiser in self.optimisers:
             optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.optimiser.clip))
         state = self.state
         state.step += 1
@@ -134,6 +136,7 @@ class _Trainer:
         state.typical_norm = norm if typical == 0 else 0.99 * typical + 0.01 * norm
         for optimiser in self.optimisers:
             optimiser.step()
+        self.task.after_step(self.model)
         if state.step % _EMA_EVERY == 0:
             self._update_average()
         return {"loss": float(loss.detach()), "norm": norm, "lr": factor, **figures}
@@ -142,37 +145,28 @@ class _Trainer:
     def _update_average(self) -> None:
         # The young average forgets faster, so that it does not carry the start along.
         decay = min(self.recipe.optimiser.ema**_EMA_EVERY, 1 - 10 / (10 + self.state.step / 8))
-        sources = list(self.model.state_dict().values())
-        targets = list(self.average.state_dict().values())
-        torch._foreach_lerp_(targets, sources, 1 - decay)
+        torch._foreach_lerp_(
+            list(self.average.parameters()), list(self.model.parameters()), 1 - decay
+        )
+        # What is no parameter is measured rather than descended, and not averaged.
+        for target, source in zip(self.average.buffers(), self.model.buffers(), strict=True):
+            target.copy_(source)
 
-    def validate(self, pictures: list[Tensor], anchor: Any) -> str:
-        """Measure the averaged networks on held-out pictures; returns what to report.
-
-        Files are written and counted; where the coder is missing, bits are estimated.
-        """
-        if has_coder():
-            codec = temporary_codec(self.task, self.average, self.tables)
-            points, kind = byte_curve(codec, pictures), "whole files"
-        else:
-            points, kind = curve(self.task, self.average, pictures, self.device), "estimated bits"
-        change = rate_change(anchor, points)
+    def validate(self, pictures: list[Tensor]) -> str:
+        """Measure the averaged networks on held-out pictures; returns what to report."""
+        self.average.eval()
+        found = self.task.validate(self.average, self.tables, pictures, self.device)
         state = self.state
-        state.valid.append([state.step, state.seconds, change])
-        state.curve = points.tolist()
-        row: dict[str, Any] = {"step": state.step, "seconds": round(state.seconds), "bd": change}
-        for rate, bpp, psnr in points:
-            row |= {f"bpp@{rate:.2f}": bpp, f"psnr@{rate:.2f}": psnr}
-        row = {k: round(v, 5) for k, v in row.items()}
-        self.run.append("valid.csv", row | {"bpp": kind, "tables": "fitted" if self.tables else ""})
-        return f"{change:+.2f} % against JPEG ({kind})"
+        state.valid.append([state.step, state.seconds, found.number])
+        state.curve = found.curve
+        row = {"step": state.step, "seconds": round(state.seconds)} | found.row
+        self.run.append("valid.csv", row)
+        return found.text
 
-    def finish(self, pictures: list[Tensor], held_out: list[Tensor], anchor: Any) -> str:
-        """Fit the probability tables and measure once more; returns what to report."""
-        if not has_coder():
-            return "probability tables stay Gaussian, since the range coder is not installed here"
-        self.tables = fit_tables(self.task, self.average, pictures)
-        return "tables fitted, " + self.validate(held_out, anchor)
+    def finish(self, pictures: list[Tensor], held_out: list[Tensor]) -> str:
+        """Fit what is fitted at the end and measure once more; returns what to report."""
+        self.tables, done = self.task.finish(self.average, pictures)
+        return f"{done}, {self.validate(held_out)}"
 
 
 def _tensors(tables: ProbabilityTables) -> dict[str, Tensor]:
@@ -217,14 +211,13 @@ def train(
     pictures = load_pictures(picture_files(data))
     report(f"{len(pictures)} pictures, {sum(p[0].numel() for p in pictures) / 1e6:.0f} megapixels")
     held_out = load_pictures(picture_files(valid))[: recipe.data.valid_pictures]
-    anchor = jpeg_curve(held_out)
     trainer.restore(pictures) if resume else trainer.start(pictures, initial)
     count = sum(p.numel() for p in trainer.model.parameters())
     report(f"{count / 1e6:.2f} M parameters, from step {trainer.state.step}")
     crops = Crops(pictures, recipe.seed + trainer.state.step, where)
     try:
-        _spend(trainer, crops, held_out, anchor, report)
-        report(trainer.finish(pictures, held_out, anchor))
+        _spend(trainer, crops, held_out, report)
+        report(trainer.finish(pictures, held_out))
     finally:
         trainer.checkpoint()
     return run
@@ -234,7 +227,6 @@ def _spend(
     trainer: _Trainer,
     crops: Crops,
     held_out: list[Tensor],
-    anchor: Any,
     report: Callable[[str], None],
 ) -> None:
     state, recipe = trainer.state, trainer.recipe
@@ -256,13 +248,10 @@ def _spend(
                 | {k: round(v, 6) for k, v in mean.items()}
                 | {"skipped": state.skipped},
             )
-            report(
-                f"{state.seconds / 60:6.1f} min  step {state.step}  loss {mean['loss']:.4f}  "
-                f"{mean['bpp']:.3f} bpp  {mean['psnr']:.2f} dB  norm {mean['norm']:.2f}  "
-                f"skipped {state.skipped}"
-            )
+            told = "  ".join(f"{k} {v:.4g}" for k, v in mean.items() if k != "lr")
+            report(f"{state.seconds / 60:6.1f} min  step {state.step}  {told}")
             sums, counted, last_report = {}, 0, time.monotonic()
         if next_validation <= state.seconds < trainer.budget:
             trainer.checkpoint()
-            report(f"{state.seconds / 60:6.1f} min  {trainer.validate(held_out, anchor)}")
+            report(f"{state.seconds / 60:6.1f} min  {trainer.validate(held_out)}")
             next_validation = state.seconds + recipe.validate_every

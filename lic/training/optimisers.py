@@ -66,6 +66,8 @@ def make_optimisers(model: nn.Module, config: OptimiserConfig) -> list[torch.opt
         raise UsageProblem(f"optimiser '{config.name}' is unknown; adamw and muon are known")
     linear, matrices, rest = [], [], []
     for name, p in model.named_parameters():
+        if not p.requires_grad:
+            continue
         if _is_linear_path(name):
             linear.append(p)
         elif config.name == "muon" and p.ndim == 4 and not name.endswith(("out.weight",)):

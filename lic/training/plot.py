@@ -11,7 +11,7 @@ __all__ = ["plot_run"]
 
 
 def plot_run(run: RunFolder) -> None:
-    """Draw ``RUN/rd.png`` from the last row of ``valid.csv``; nothing without matplotlib.
+    """Draw ``RUN/rd.png`` from ``valid.csv``; nothing without matplotlib.
 
     Plotting comes with the ``eval`` extra, and a training machine may do without it.
     """
@@ -27,6 +27,9 @@ def plot_run(run: RunFolder) -> None:
         return
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
+    if "bd" not in rows[-1]:
+        _plot_numbers(run, rows)
+        return
     figure, axes = pyplot.subplots(figsize=(7, 5))
     shown = [rows[0], rows[-1]] if len(rows) > 1 else rows
     for row in shown:
@@ -40,6 +43,22 @@ def plot_run(run: RunFolder) -> None:
         ylabel="PSNR RGB, dB",
         title="Validation pictures",
     )
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(run.path / "rd.png", dpi=120)
+    pyplot.close(figure)
+
+
+def _plot_numbers(run: RunFolder, rows: list[dict[str, str]]) -> None:
+    """Draw LPIPS at each rung over the steps, for families that have no curve over rates."""
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7, 5))
+    steps = [int(row["step"]) for row in rows]
+    for name in rows[-1]:
+        if name.startswith("lpips@"):
+            axes.plot(steps, [float(row[name]) for row in rows], marker="o", label=name)
+    axes.set(xlabel="step", ylabel="LPIPS (AlexNet)", title="Validation pictures")
     axes.grid(alpha=0.3)
     axes.legend()
     figure.savefig(run.path / "rd.png", dpi=120)

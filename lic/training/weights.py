@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from lic.coding.tables import ProbabilityTables
 from lic.errors import OutputError, UsageProblem, WeightsError
@@ -16,24 +15,10 @@ from lic.networks.hyperprior import Hyperprior, HyperpriorShape
 from lic.training.config import Recipe, to_dict
 from lic.training.export import export_hyperprior, import_hyperprior
 from lic.training.run import RunFolder
+from lic.training.task import Start
 from lic.weights.store import Card, find_weights, load_tensors, save_weights
 
-__all__ = ["Run", "Start", "export_run", "initial_state", "load_run"]
-
-
-@dataclass(frozen=True)
-class Start:
-    """What a run starts from instead of fresh networks.
-
-    Attributes:
-        state: State dict of the networks.
-        shape: Of these networks; training may ask for a larger one.
-        runs: What the card says about the runs that made them, oldest first.
-    """
-
-    state: dict[str, Tensor]
-    shape: HyperpriorShape
-    runs: list[dict[str, Any]]
+__all__ = ["Run", "export_run", "initial_state", "load_run"]
 
 
 def initial_state(path: str, recipe: Recipe) -> Start:

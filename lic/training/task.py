@@ -1,0 +1,105 @@
+"""What the training loop asks of a family."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from lic.training.config import Recipe
+
+if TYPE_CHECKING:
+    from lic.coding.tables import ProbabilityTables
+    from lic.weights.store import Card
+
+__all__ = ["Progress", "Start", "Task", "Validation"]
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a run starts from instead of fresh networks.
+
+    Attributes:
+        state: State dict of the networks.
+        shape: Of these networks, the family's own class; training may ask for a larger one.
+        runs: What the card says about the runs that made them, oldest first.
+    """
+
+    state: dict[str, Tensor]
+    shape: Any
+    runs: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands: steps done, and the spent part of its budget in 0..1."""
+
+    step: int
+    part: float
+
+
+@dataclass(frozen=True)
+class Validation:
+    """One measurement on held-out pictures.
+
+    Attributes:
+        number: Lower is better; what runs are compared by.
+        text: The same for people.
+        row: What ``valid.csv`` keeps.
+        curve: Points for the card.
+    """
+
+    number: float
+    text: str
+    row: dict[str, Any]
+    curve: list[list[float]] = field(default_factory=list)
+
+
+class Task(Protocol):
+    """A family's side of training. The loop knows steps, time and checkpoints, a task the rest."""
+
+    def __init__(self, recipe: Recipe): ...
+
+    def build(self, pictures: list[Tensor]) -> nn.Module:
+        """Return fresh networks; ``pictures`` give statistics to start from."""
+
+    def grow(
+        self, state: dict[str, Tensor], old: Any, fresh: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Fit trained networks of shape ``old`` to the recipe's shape."""
+
+    def prepare(self, model: nn.Module, device: torch.device) -> None:
+        """Get ready to train ``model``, on its device: freeze parts, load what losses need."""
+
+    def loss(
+        self, model: nn.Module, x: Tensor, rate: Tensor, progress: Progress
+    ) -> tuple[Tensor, dict[str, float]]:
+        """Return the loss of a batch of crops, uint8 ``(N, 3, H, W)``, and figures for the log."""
+
+    def after_step(self, model: nn.Module) -> None:
+        """Do what follows an optimiser's step, such as moving a codebook."""
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps besides networks and optimisers."""
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Undo :meth:`state`."""
+
+    def validate(
+        self,
+        model: nn.Module,
+        tables: ProbabilityTables | None,
+        pictures: list[Tensor],
+        device: torch.device,
+    ) -> Validation:
+        """Measure averaged networks."""
+
+    def finish(self, model: nn.Module, pictures: list[Tensor]) -> tuple[Any, str]:
+        """Fit to training pictures what is fitted at the end; returns tables and what was done."""
+
+    def export(
+        self, model: nn.Module, name: str, training: dict[str, Any], tables: Any
+    ) -> tuple[Card, dict[str, Tensor]]:
+        """Return card and tensors to ship."""

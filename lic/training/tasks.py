@@ -1,0 +1,31 @@
+"""Families by name, as the training loop and the export see them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from lic.errors import UsageProblem
+from lic.training.config import Recipe
+from lic.training.hyperprior import HyperpriorTask
+from lic.training.task import Task
+from lic.training.vqgan import VqganTask
+
+__all__ = ["TASKS", "task_of"]
+
+TASKS: dict[str, Callable[[Recipe], Task]] = {
+    "hyperprior": HyperpriorTask,
+    "vqgan": VqganTask,
+}
+"""Families that can be trained."""
+
+
+def task_of(recipe: Recipe) -> Task:
+    """Return the task of a recipe's family.
+
+    Raises:
+        UsageProblem: No such family, or a recipe that it cannot follow.
+    """
+    if recipe.family not in TASKS:
+        known = ", ".join(TASKS)
+        raise UsageProblem(f"no trainer for family '{recipe.family}'; known: {known}")
+    return TASKS[recipe.family](recipe)

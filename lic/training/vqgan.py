@@ -1,0 +1,269 @@
+"""What the training loop needs to know about the ``vqgan`` family."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lic.errors import UsageProblem
+from lic.networks.perceptual import LPIPS
+from lic.networks.vqgan import DOWNSAMPLING, Vqgan, VqganShape
+from lic.training.codebook import MovingCodebook, build_ladder, perplexity, spherical_kmeans
+from lic.training.config import Recipe
+from lic.training.data import principal_components
+from lic.training.task import Progress, Validation
+from lic.weights.perceptual import read_lpips
+
+if TYPE_CHECKING:
+    from lic.weights.store import Card
+
+__all__ = ["VqganTask"]
+
+_PIXEL_LOSSES = {"mse": F.mse_loss, "l1": F.l1_loss}
+_STAGES = ("codebook", "decoder")
+_START_VECTORS = 50_000
+_VALID_SIDE = 512
+_VALID_RUNGS = (3, 5, 7, 8, 9, 10)
+
+
+class VqganTask:
+    """Builds the networks, turns a batch into a loss and measures what comes back."""
+
+    def __init__(self, recipe: Recipe):
+        if recipe.loss not in _PIXEL_LOSSES:
+            known = ", ".join(_PIXEL_LOSSES)
+            raise UsageProblem(f"loss '{recipe.loss}' is unknown; known: {known}")
+        if recipe.vqgan.stage not in _STAGES:
+            known = ", ".join(_STAGES)
+            raise UsageProblem(f"stage '{recipe.vqgan.stage}' is unknown; known: {known}")
+        self.recipe, self.config = recipe, recipe.vqgan
+        self.lpips: LPIPS | None = None
+        self.metric: LPIPS | None = None
+        self.codebook: MovingCodebook | None = None
+        self._has_ladder = self.config.stage == "decoder"
+        self._start: list[Tensor] = []
+        self._assigned: tuple[Tensor, Tensor] | None = None
+
+    def build(self, pictures: list[Tensor]) -> nn.Module:
+        """Return fresh networks; the codebook starts later, from the encoder's own vectors."""
+        model = Vqgan(VqganShape(**self.recipe.network))
+        found = principal_components(pictures, DOWNSAMPLING, model.shape.embed - 1)
+        model.start_from_components(found[0], found[1] / 127.5)
+        return model
+
+    def grow(
+        self, state: dict[str, Tensor], old: Any, fresh: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Return ``state``; networks of another shape cannot start from it.
+
+        Raises:
+            UsageProblem: The shapes differ.
+        """
+        if old != VqganShape(**self.recipe.network):
+            raise UsageProblem("the weights' network has another shape than the recipe's")
+        return state
+
+    def prepare(self, model: nn.Module, device: torch.device) -> None:
+        """Load LPIPS; in stage ``decoder`` freeze what old files depend on."""
+        assert isinstance(model, Vqgan)
+        arrays = read_lpips(self.config.backbone)
+        self.lpips = LPIPS(arrays, self.config.backbone).to(device)
+        self.metric = self.lpips
+        if self.config.backbone != "alex":
+            self.metric = LPIPS(read_lpips("alex"), "alex").to(device)
+        if self.config.stage == "decoder":
+            model.encoder.requires_grad_(False)
+
+    def loss(
+        self, model: nn.Module, x: Tensor, rate: Tensor, progress: Progress
+    ) -> tuple[Tensor, dict[str, float]]:
+        """Return weighted distances of pixels and features, and the commitment of the encoder.
+
+        Args:
+            model: :class:`lic.networks.vqgan.Vqgan`.
+            x: uint8 ``(N, 3, H, W)``, sides multiples of 16.
+            rate: ``(N,)`` in [0, 1]: the rung in stage ``decoder``.
+            progress: Where the run stands.
+        """
+        assert isinstance(model, Vqgan)
+        pixels = (x.float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
+        if self.config.stage == "decoder":
+            return self._decoder_loss(model, pixels, rate)
+        z = model.encoder(pixels)
+        q, commitment, spread = self._quantise(model, z, progress)
+        rung = torch.full((len(x),), float(model.shape.top), device=x.device)
+        x_hat = model.decoder(q, torch.ones_like(q[:, :1]), rung)
+        loss, figures = self._distance(pixels, x_hat)
+        return loss + self.config.commitment * commitment, figures | {
+            "commitment": float(commitment.detach()),
+            "perplexity": spread,
+        }
+
+    def _quantise(
+        self, model: Vqgan, z: Tensor, progress: Progress
+    ) -> tuple[Tensor, Tensor, float]:
+        """Return codewords with the gradient of the identity, the commitment, the perplexity."""
+        flat = z.detach().permute(0, 2, 3, 1).reshape(-1, z.shape[1])
+        if self.codebook is None and progress.step < self.config.continuous:
+            self._start = [*self._start, flat][-_START_VECTORS // len(flat) :]
+            return F.normalize(z + 0.1 * torch.randn_like(z), dim=1), z.new_zeros(()), 0.0
+        if self.codebook is None:
+            self._begin(model, torch.cat([*self._start, flat]))
+        assert self.codebook is not None
+        indices = model.ladder.nearest(z.detach(), model.shape.top)
+        c = model.ladder.look_up(indices, model.shape.top)
+        self._assigned = flat, indices.reshape(-1)
+        commitment = (z - c).square().sum(1).mean()
+        return z + (c - z).detach(), commitment, perplexity(self.codebook.counts)
+
+    def _begin(self, model: Vqgan, vectors: Tensor) -> None:
+        generator = torch.Generator().manual_seed(self.recipe.seed)
+        codewords = spherical_kmeans(vectors, 2**model.shape.top, generator)
+        model.ladder.rung(model.shape.top).copy_(codewords)
+        self.codebook = MovingCodebook(codewords)
+        self._start = []
+
+    def _distance(self, x: Tensor, x_hat: Tensor) -> tuple[Tensor, dict[str, float]]:
+        assert self.lpips is not None
+        pixel = _PIXEL_LOSSES[self.recipe.loss](x_hat, x)
+        # The first layer of AlexNet has a stride of 4: a fixed grid would leave a pattern.
+        top, left = (int(v) for v in torch.randint(0, 4, (2,)))
+        perceptual = self.lpips(x[:, :, top:, left:], x_hat[:, :, top:, left:]).mean()
+        mse = float(F.mse_loss(x_hat.detach(), x)) / 4
+        loss = self.config.pixel * pixel + self.config.perceptual * perceptual
+        return loss, {
+            "lpips": float(perceptual.detach()),
+            "psnr": -10 * math.log10(max(mse, 1e-9)),
+        }
+
+    def _decoder_loss(
+        self, model: Vqgan, x: Tensor, rate: Tensor
+    ) -> tuple[Tensor, dict[str, float]]:
+        shape = model.shape
+        with torch.no_grad():
+            z = model.encoder(x)
+            rungs = shape.bottom + (rate * (shape.top - shape.bottom + 1)).floor().clamp(
+                max=shape.top - shape.bottom
+            )
+            codewords = torch.empty_like(z)
+            for bits in range(shape.bottom, shape.top + 1):
+                of_rung = rungs == bits
+                if bool(of_rung.any()):
+                    indices = model.ladder.nearest(z[of_rung], bits)
+                    codewords[of_rung] = model.ladder.look_up(indices, bits)
+        x_hat = model.decoder(codewords, torch.ones_like(z[:, :1]), rungs)
+        return self._distance(x, x_hat)
+
+    def after_step(self, model: nn.Module) -> None:
+        """Move the codebook to the means of what was assigned to it."""
+        if self.codebook is not None and self._assigned is not None:
+            assert isinstance(model, Vqgan)
+            codewords = self.codebook.update(*self._assigned)
+            model.ladder.rung(model.shape.top).copy_(codewords)
+            self._assigned = None
+
+    def state(self) -> dict[str, Any]:
+        """Return the averages of the codebook."""
+        return self.codebook.state() if self.codebook is not None else {}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Undo :meth:`state`."""
+        if state:
+            self.codebook = MovingCodebook(state["sums"])
+            self.codebook.restore(state)
+
+    @torch.no_grad()
+    def validate(
+        self, model: nn.Module, tables: Any, pictures: list[Tensor], device: torch.device
+    ) -> Validation:
+        """Measure LPIPS (AlexNet) and PSNR at some rungs, of uncoded indices."""
+        assert isinstance(model, Vqgan)
+        assert self.metric is not None
+        rungs = _VALID_RUNGS if self._has_ladder else (model.shape.top,)
+        points = []
+        for bits in rungs:
+            figures, used = [], torch.zeros(2**bits)
+            for picture in pictures:
+                x = _middle(picture).to(device)[None].float() / 127.5 - 1
+                with torch.autocast(device.type, torch.bfloat16):
+                    z = model.encoder(x.contiguous(memory_format=torch.channels_last))
+                    indices = model.ladder.nearest(z, bits)
+                    codewords = model.ladder.look_up(indices, bits)
+                    trust = torch.ones_like(codewords[:, :1])
+                    x_hat = model.decoder(codewords, trust, torch.tensor([bits], device=device))
+                x_hat = ((x_hat + 1) * 127.5).round().clamp(0, 255) / 127.5 - 1
+                mse = float((x_hat - x).square().mean()) / 4
+                figures.append((float(self.metric(x, x_hat)), -10 * math.log10(max(mse, 1e-9))))
+                used += torch.bincount(indices.reshape(-1).cpu(), minlength=2**bits)
+            lpips, psnr = np.mean(figures, axis=0)
+            points.append([bits, lpips, psnr, perplexity(used)])
+        row: dict[str, Any] = {}
+        for bits, lpips, psnr, spread in points:
+            row |= {
+                f"lpips@{bits}": round(lpips, 5),
+                f"psnr@{bits}": round(psnr, 3),
+                f"perplexity@{bits}": round(spread, 1),
+            }
+        last = points[-1]
+        text = (
+            f"LPIPS {last[1]:.4f}, {last[2]:.2f} dB, "
+            f"{last[3]:.0f} of {2 ** int(last[0])} codewords in use"
+        )
+        return Validation(last[1], text, row, points)
+
+    def finish(self, model: nn.Module, pictures: list[Tensor]) -> tuple[Any, str]:
+        """Build the ladder of nested codebooks after the first stage."""
+        assert isinstance(model, Vqgan)
+        if self.config.stage != "codebook" or self.codebook is None:
+            return None, "decoder trained"
+        fit_ladder(model, pictures)
+        self._has_ladder = True
+        return None, "ladder built"
+
+    def export(
+        self, model: nn.Module, name: str, training: dict[str, Any], tables: Any
+    ) -> tuple[Card, dict[str, Tensor]]:
+        """Return card and tensors to ship."""
+        raise NotImplementedError
+
+
+@torch.no_grad()
+def fit_ladder(model: Vqgan, pictures: list[Tensor]) -> None:
+    """Pair the finest codebook upwards and re-estimate each rung from the encoder's vectors.
+
+    Args:
+        model: Trained at the top rung; its ladder is replaced.
+        pictures: Of the training set, uint8 ``(3, H, W)``.
+    """
+    top = model.shape.top
+    device = model.ladder.vectors.device
+    vectors = []
+    for picture in pictures[:: max(1, len(pictures) // 200)]:
+        x = _middle(picture).to(device)[None].float() / 127.5 - 1
+        with torch.autocast(device.type, torch.bfloat16):
+            z = model.encoder(x.contiguous(memory_format=torch.channels_last))
+        vectors.append(z.permute(0, 2, 3, 1).reshape(-1, z.shape[1]))
+    z = torch.cat(vectors)
+    use = torch.bincount((z @ model.ladder.rung(top).T).argmax(1), minlength=2**top)
+    heap, _ = build_ladder(
+        model.ladder.rung(top).cpu().numpy(), use.cpu().numpy(), model.shape.bottom
+    )
+    model.ladder.vectors.copy_(torch.from_numpy(heap))
+    for bits in range(model.shape.bottom, top):
+        rung = model.ladder.rung(bits)
+        owner = (z @ rung.T).argmax(1)
+        sums = torch.zeros_like(rung).index_add_(0, owner, z)
+        used = sums.square().sum(1, keepdim=True) > 0
+        rung.copy_(torch.where(used, F.normalize(sums, dim=1), rung))
+
+
+def _middle(picture: Tensor) -> Tensor:
+    """Return the middle of a picture, sides multiples of 16 and at most 512."""
+    sides = [min(_VALID_SIDE, s // DOWNSAMPLING * DOWNSAMPLING) for s in picture.shape[1:]]
+    top, left = ((s - n) // 2 for s, n in zip(picture.shape[1:], sides, strict=True))
+    return picture[:, top : top + sides[0], left : left + sides[1]]
