@@ -348,4 +348,5 @@ def learn_start(grids: list[tuple[np.ndarray, int]], most: int) -> TreeStart:
     total = counts.sum(1, keepdims=True)
     scaled = np.where(total > most, (counts * most + total // 2) // np.maximum(total, 1), counts)
     weights = np.clip(mixer.weights, -(2**20), 2**20).astype(np.int32)
+    weights = weights.reshape(MOST_BITS, CONTEXTS, _BUCKETS)
     return TreeStart(scaled.astype(np.uint8).reshape(CONTEXTS, _SLOTS, 2), weights)
