@@ -10,8 +10,7 @@ import pytest
 import torch
 from conftest import photo
 
-from lic.codecs import hyperprior as family
-from lic.codecs import strips
+from lic.codecs import plan, strips
 from lic.codecs.hyperprior import HyperpriorCodec
 from lic.container import parse_stream, write_stream
 from lic.errors import LicError
@@ -113,10 +112,10 @@ def test_hand_made_gain_map_of_zeros_decodes_as_none(codec, picture):
 
 
 def test_large_pictures_are_tiled(codec, monkeypatch):
-    monkeypatch.setattr(family, "WHOLE_PICTURE_PIXELS", 64 * 64)
+    monkeypatch.setattr(plan, "TILED_ABOVE", 64 * 64)
+    monkeypatch.setattr(plan, "_TILE", 4)
     monkeypatch.setattr("lic.container.stream.TILED_ABOVE", 64 * 64)
     monkeypatch.setattr("lic.container.stream.TILE_PIXELS", 64)
-    monkeypatch.setattr(family, "TILE", 4)
     encoded = codec.encode(Picture(photo(150, 200)), 50, reconstruct=True)
     assert len(parse_stream(encoded.data).tiles) == 12
     assert codec.decode(encoded.data) == encoded.reconstruction

@@ -127,7 +127,7 @@ def _report(
 ) -> None:
     size = len(encoded.data)
     pixels = picture.width * picture.height
-    quality = encoded.details["quality_byte"] / 2.55
+    quality = encoded.details["quality"]
     line = (
         f"{Path(name).name} -> {target}: {picture.width}x{picture.height}, {size} bytes, "
         f"{8 * size / pixels:.4f} bpp, quality {quality:.0f}, {seconds:.2f} s"

@@ -6,10 +6,8 @@ strips; between symbols and tables everything is the exact loop of :mod:`lic.cod
 
 from __future__ import annotations
 
-import concurrent.futures
 import itertools
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,55 +16,24 @@ from torch import Tensor
 
 from lic.codecs.base import Encoded
 from lic.codecs.loop import CodingLoop, Trace
+from lic.codecs.plan import DOWNSAMPLING, Plan, finite, has_fast_bfloat16, in_order
 from lic.codecs.quantise import choose_symbols
 from lic.codecs.strips import one_thread, run_strips
 from lic.coding.range_coder import RangeDecoder, RangeEncoder
 from lic.coding.symbols import symbol_check
 from lic.container import Stream, parse_stream, write_stream
 from lic.errors import LicError, StreamError
-from lic.networks.hyperprior import DOWNSAMPLING, LEVELS, Hyperprior, HyperpriorShape
+from lic.networks.hyperprior import LEVELS, Hyperprior, HyperpriorShape
 from lic.pictures import Picture, pad_to_multiple
 from lic.weights import Card, find_weights, load_tensors
 
 __all__ = ["HyperpriorCodec"]
 
 FAMILY = 1
-TILE = 64
-"""Side of a tile of the coding loop in latent positions."""
-
-WHOLE_PICTURE_PIXELS = 2**21
-
 RDO_WEIGHT = 20.0
 """Bits that a squared quantiser step of error is worth to the encoder; chosen on valid/."""
 
 _GAIN_MAP_BLOCK = 64 // DOWNSAMPLING
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """Sizes that follow from a picture's width and height."""
-
-    height: int
-    width: int
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        return -(-self.height // DOWNSAMPLING), -(-self.width // DOWNSAMPLING)
-
-    @property
-    def tiled(self) -> bool:
-        return self.height * self.width > WHOLE_PICTURE_PIXELS
-
-    def tiles(self) -> list[tuple[slice, slice]]:
-        """Return latent rows and columns of each tile in raster order."""
-        h, w = self.grid
-        if not self.tiled:
-            return [(slice(0, h), slice(0, w))]
-        return [
-            (slice(top, min(top + TILE, h)), slice(left, min(left + TILE, w)))
-            for top in range(0, h, TILE)
-            for left in range(0, w, TILE)
-        ]
 
 
 class HyperpriorCodec:
@@ -86,7 +53,7 @@ class HyperpriorCodec:
         self.card = card or find_weights(self.name)
         self.threads = max(1, threads)
         tensors = load_tensors(self.card)
-        shape = HyperpriorShape(**{k: _plain(v) for k, v in self.card.network.items()})
+        shape = HyperpriorShape(**self.card.shape())
         model = Hyperprior(shape)
         self.loop = CodingLoop(model.context, tensors)
         network = {
@@ -97,7 +64,7 @@ class HyperpriorCodec:
         self._deviations = model.deviations[None, :, None, None]
         self.model = model.eval().requires_grad_(False)
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        if _has_fast_bfloat16():
+        if has_fast_bfloat16():
             self.model.use_bfloat16()
 
     def _check_complete(self, missing: list[str]) -> None:
@@ -118,7 +85,7 @@ class HyperpriorCodec:
         """
         byte = _rate_byte(quality)
         gain_map = options.get("gain_map")
-        plan = _Plan(picture.height, picture.width)
+        plan = Plan(picture.height, picture.width)
         rate = _rate_bytes(byte, gain_map, plan.grid)
         y = self.encode_latents(picture, byte, plan)
         payload, lengths, traces = self.code_latents(y, rate, byte, plan)
@@ -139,7 +106,7 @@ class HyperpriorCodec:
             tiles=tuple(lengths) if plan.tiled else None,
         )
         details = {
-            "quality_byte": byte,
+            "quality": byte / 2.55,
             "payload_bytes": len(payload),
             "z_bits": sum(self._z_bits(t, rate) for t in traces),
             "y_bits": sum(self._y_bits(t) for t in traces),
@@ -156,7 +123,7 @@ class HyperpriorCodec:
             A trace a tile, the latents in quantiser steps ``(1, M, h, w)`` and the rate byte.
         """
         byte = _rate_byte(quality)
-        plan = _Plan(picture.height, picture.width)
+        plan = Plan(picture.height, picture.width)
         rate = _rate_bytes(byte, None, plan.grid)
         y = self.encode_latents(picture, byte, plan)
         return self.code_latents(y, rate, byte, plan)[2], y * self.loop.gain(rate), byte
@@ -169,7 +136,7 @@ class HyperpriorCodec:
             yield self._z_indexes(trace, torch.full((h, w), byte)), trace.checked[0]
             yield from zip(trace.indexes, trace.symbols, strict=True)
 
-    def encode_latents(self, picture: Picture, byte: int, plan: _Plan) -> Tensor:
+    def encode_latents(self, picture: Picture, byte: int, plan: Plan) -> Tensor:
         """Picture to latents in levels, float32 ``(1, M, h, w)``."""
         pixels = torch.from_numpy(pad_to_multiple(picture.pixels, DOWNSAMPLING))
         levels = pixels.permute(2, 0, 1)[None]
@@ -181,10 +148,10 @@ class HyperpriorCodec:
 
         with torch.inference_mode():
             y = run_strips(analyse, levels, *plan.grid, DOWNSAMPLING, 1, self.threads)
-        return _finite(y)
+        return finite(y)
 
     def code_latents(
-        self, y: Tensor, rate: Tensor, byte: int, plan: _Plan
+        self, y: Tensor, rate: Tensor, byte: int, plan: Plan
     ) -> tuple[bytes, list[int], list[Trace]]:
         """Latents to one payload segment a tile."""
 
@@ -199,7 +166,7 @@ class HyperpriorCodec:
 
         choose = choose_symbols(self.loop.tables, RDO_WEIGHT)
         with one_thread:
-            done = list(_in_order(one, plan.tiles(), self.threads))
+            done = list(in_order(one, plan.tiles(), self.threads))
         segments = [segment for segment, _ in done]
         return b"".join(segments), [len(s) for s in segments], [trace for _, trace in done]
 
@@ -211,7 +178,7 @@ class HyperpriorCodec:
         )
         with torch.inference_mode():
             z = self.model.h_a(normalised, torch.full((1,), byte / 255))
-        return _finite(z + 0.5).floor_().clamp_(-127, 127)[0].to(torch.int32).numpy()
+        return finite(z + 0.5).floor_().clamp_(-127, 127)[0].to(torch.int32).numpy()
 
     # -- bytes -> picture -------------------------------------------------------------------
 
@@ -226,14 +193,14 @@ class HyperpriorCodec:
             StreamError: The payload is damaged, or this machine rounded differently from the
                 encoder's.
         """
-        plan = _Plan(stream.height, stream.width)
+        plan = Plan(stream.height, stream.width)
         rate = _rate_bytes(stream.quality, stream.gain_map, plan.grid)
         traces = self.decode_latents(stream, rate, plan)
         if symbol_check(*(a for t in traces for a in t.checked)) != stream.symbol_check:
             raise StreamError("symbols differ from those that were encoded")
         return self._show(self._assemble(traces, plan), rate, stream.quality, plan, stream)
 
-    def decode_latents(self, stream: Stream, rate: Tensor, plan: _Plan) -> list[Trace]:
+    def decode_latents(self, stream: Stream, rate: Tensor, plan: Plan) -> list[Trace]:
         """Payload segments to latents in quantiser steps, one trace a tile."""
         lengths = stream.tiles or (len(stream.payload),)
         ends = list(itertools.accumulate(lengths))
@@ -248,27 +215,27 @@ class HyperpriorCodec:
 
         tasks = list(zip(plan.tiles(), [0, *ends[:-1]], ends, strict=True))
         with one_thread:
-            return list(_in_order(one, tasks, self.threads))
+            return list(in_order(one, tasks, self.threads))
 
     def trace(self, stream: Stream) -> tuple[list[Trace], list[Tensor]]:
         """Decode the symbols alone; returns a trace and the rate bytes of each tile."""
-        plan = _Plan(stream.height, stream.width)
+        plan = Plan(stream.height, stream.width)
         rate = _rate_bytes(stream.quality, stream.gain_map, plan.grid)
         return self.decode_latents(stream, rate, plan), [rate[t] for t in plan.tiles()]
 
-    def _assemble(self, traces: list[Trace], plan: _Plan) -> Tensor:
+    def _assemble(self, traces: list[Trace], plan: Plan) -> Tensor:
         y_hat = torch.empty(1, self.model.shape.latents, *plan.grid)
         for (rows, columns), trace in zip(plan.tiles(), traces, strict=True):
             y_hat[:, :, rows, columns] = trace.y_hat.float()
         return y_hat
 
-    def _show(self, y_hat: Tensor, rate: Tensor, byte: int, plan: _Plan, stream: Stream) -> Picture:
+    def _show(self, y_hat: Tensor, rate: Tensor, byte: int, plan: Plan, stream: Stream) -> Picture:
         pixels = self.decode_picture(y_hat, rate, byte, plan)
         if stream.grey:
             pixels = np.rint(pixels.mean(2, keepdims=True)).astype(np.uint8).repeat(3, axis=2)
         return Picture(pixels, stream.grey, stream.icc, stream.exif, stream.xmp)
 
-    def decode_picture(self, y_hat: Tensor, rate: Tensor, byte: int, plan: _Plan) -> np.ndarray:
+    def decode_picture(self, y_hat: Tensor, rate: Tensor, byte: int, plan: Plan) -> np.ndarray:
         """Latents in quantiser steps to pixels, uint8 ``(H, W, 3)``."""
         picture_rate = torch.full((1,), byte / 255)
 
@@ -280,7 +247,7 @@ class HyperpriorCodec:
                 normalised.contiguous(memory_format=torch.channels_last),
                 picture_rate,
             )
-            return (_finite(levels) + LEVELS / 2).round_().clamp_(0, 255).to(torch.uint8)
+            return (finite(levels) + LEVELS / 2).round_().clamp_(0, 255).to(torch.uint8)
 
         with torch.inference_mode():
             x = run_strips(synthesise, y_hat, *plan.grid, 1, DOWNSAMPLING, self.threads)
@@ -292,11 +259,17 @@ class HyperpriorCodec:
         self, pictures: Iterable[Picture], quality: float, **options: Any
     ) -> Iterator[Encoded]:
         """Encode pictures in order, ``threads`` at a time."""
-        yield from _in_order(lambda p: self.encode(p, quality, **options), pictures, self.threads)
+        yield from in_order(lambda p: self.encode(p, quality, **options), pictures, self.threads)
 
     def decode_many(self, files: Iterable[bytes]) -> Iterator[Picture]:
         """Decode files in order, ``threads`` at a time."""
-        yield from _in_order(self.decode, files, self.threads)
+        yield from in_order(self.decode, files, self.threads)
+
+    def verify(self) -> tuple[str, str]:
+        """Return the checksum of the coding loop on its stored input, and what was run."""
+        bound = self.loop.proven_bound()
+        said = f"coding loop, partial sums reach {bound:.2e} of the exact range of float64"
+        return self.loop.checksum(), said
 
     # -- figures ----------------------------------------------------------------------------
 
@@ -329,26 +302,3 @@ def _rate_bytes(byte: int, gain_map: np.ndarray | None, grid: tuple[int, int]) -
     blocks = torch.from_numpy(gain_map.astype(np.int64))
     fine = blocks.repeat_interleave(_GAIN_MAP_BLOCK, 0).repeat_interleave(_GAIN_MAP_BLOCK, 1)
     return (rate + fine[: grid[0], : grid[1]]).clamp(0, 255)
-
-
-def _in_order(function: Any, items: Iterable[Any], threads: int) -> Iterator[Any]:
-    if threads == 1 or (isinstance(items, list) and len(items) == 1):
-        yield from map(function, items)
-        return
-    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
-        yield from pool.map(function, items)
-
-
-def _finite(x: Tensor) -> Tensor:
-    if not bool(torch.isfinite(x).all()):
-        raise LicError("network output is not finite")
-    return x
-
-
-def _plain(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _has_fast_bfloat16() -> bool:
-    capabilities = torch.cpu.get_capabilities()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

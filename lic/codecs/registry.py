@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable
 from pathlib import Path
 
 from lic.codecs.base import Codec
@@ -11,7 +12,7 @@ from lic.weights.store import Card, find_weights
 
 __all__ = ["LEARNED", "codec_for_stream", "codec_names", "get_codec", "learned_codec", "load_codec"]
 
-LEARNED = ("hyperprior",)
+LEARNED = ("hyperprior", "vqgan")
 """Families that write ``.lic`` files."""
 
 _COMPRESSAI = "compressai:"
@@ -21,8 +22,12 @@ _loaded: dict[str, Codec] = {}
 def load_codec(card: Card, threads: int = 1) -> Codec:
     """Return the codec of a card, its networks loaded anew."""
     from lic.codecs.hyperprior import HyperpriorCodec
+    from lic.codecs.vqgan import VqganCodec
 
-    makers = {"hyperprior": HyperpriorCodec}
+    makers: dict[str, Callable[[Card, int], Codec]] = {
+        "hyperprior": HyperpriorCodec,
+        "vqgan": VqganCodec,
+    }
     return makers[card.family](card, threads)
 
 

@@ -1,4 +1,4 @@
-"""Find the quality that meets a target, by bisection over the 256 rate bytes."""
+"""Find the quality that meets a target, by bisection over the steps that a codec has."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from lic.pictures import Picture
 
 __all__ = ["encode_to_psnr", "encode_to_size"]
 
-_BYTES = 255
+_STEPS = 256
+"""Of codecs that do not say ``quality_steps``: one for each rate byte."""
 
 
 def encode_to_size(codec: Codec, picture: Picture, size: float, **options: Any) -> Encoded:
@@ -26,7 +27,7 @@ def encode_to_size(codec: Codec, picture: Picture, size: float, **options: Any) 
     if best is None:
         smallest = len(codec.encode(picture, 0, **options).data)
         raise UsageProblem(f"cannot be coded in {size:g} bytes; quality 0 takes {smallest}")
-    return best
+    return best[1]
 
 
 def encode_to_psnr(codec: Codec, picture: Picture, psnr: float, **options: Any) -> Encoded:
@@ -40,31 +41,35 @@ def encode_to_psnr(codec: Codec, picture: Picture, psnr: float, **options: Any) 
     def below(encoded: Encoded) -> bool:
         return _psnr(picture, encoded) < psnr
 
-    last_below = _bisect(codec, picture, below, options)
-    byte = 0 if last_below is None else round(last_below.details["quality_byte"]) + 1
-    if byte > _BYTES:
-        best = _psnr(picture, codec.encode(picture, 100, **options))
-        raise UsageProblem(f"cannot reach {psnr:.2f} dB; quality 100 gives {best:.2f} dB")
-    return codec.encode(picture, _quality(byte), **options)
+    best = _bisect(codec, picture, below, options)
+    step = 0 if best is None else best[0] + 1
+    if step == _steps(codec):
+        reached = _psnr(picture, codec.encode(picture, 100, **options))
+        raise UsageProblem(f"cannot reach {psnr:.2f} dB; quality 100 gives {reached:.2f} dB")
+    return codec.encode(picture, _quality(step, codec), **options)
 
 
 def _bisect(
     codec: Codec, picture: Picture, holds: Callable[[Encoded], bool], options: dict[str, Any]
-) -> Encoded | None:
-    """Return the encoding at the last rate byte where ``holds``, which turns false once."""
-    low, high, best = 0, _BYTES, None
+) -> tuple[int, Encoded] | None:
+    """Return the last step where ``holds``, which turns false once, and its encoding."""
+    low, high, best = 0, _steps(codec) - 1, None
     while low <= high:
         middle = (low + high) // 2
-        encoded = codec.encode(picture, _quality(middle), **options)
+        encoded = codec.encode(picture, _quality(middle, codec), **options)
         if holds(encoded):
-            low, best = middle + 1, encoded
+            low, best = middle + 1, (middle, encoded)
         else:
             high = middle - 1
     return best
 
 
-def _quality(byte: int) -> float:
-    return byte / 2.55
+def _steps(codec: Codec) -> int:
+    return getattr(codec, "quality_steps", _STEPS)
+
+
+def _quality(step: int, codec: Codec) -> float:
+    return 100 * step / (_steps(codec) - 1)
 
 
 def _psnr(picture: Picture, encoded: Encoded) -> float:

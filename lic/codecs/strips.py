@@ -69,6 +69,7 @@ def run_strips(
     source_rows: int,
     target_rows: int,
     threads: int,
+    halo: int = _HALO,
 ) -> Tensor:
     """Apply a transform strip by strip.
 
@@ -78,13 +79,14 @@ def run_strips(
         height, width: Of the latent grid.
         source_rows, target_rows: Rows of source and target per latent row.
         threads: Strips at once.
+        halo: Latent rows around a strip, at least as many as the transform sees.
 
     Returns:
         The assembled target.
     """
 
     def one(rows: tuple[int, int]) -> Tensor:
-        first, last = max(0, rows[0] - _HALO), min(height, rows[1] + _HALO)
+        first, last = max(0, rows[0] - halo), min(height, rows[1] + halo)
         out = transform(source[:, :, first * source_rows : last * source_rows], (first, last))
         top = (rows[0] - first) * target_rows
         return out[:, :, top : top + (rows[1] - rows[0]) * target_rows]

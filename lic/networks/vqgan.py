@@ -78,7 +78,8 @@ class VqEncoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``(N, embed, H / 16, W / 16)`` float32 for ``(N, 3, H, W)``."""
-        u = self.fine(self.stem(F.pixel_unshuffle(x, _PATCH)))
+        u = F.pixel_unshuffle(x, _PATCH).to(self.stem.weight.dtype)
+        u = self.fine(self.stem(u))
         u = self.coarse(self.down2(self.middle(self.down1(u))))
         with torch.autocast(x.device.type, enabled=False):
             u = self.out(u.to(self.out.weight.dtype))
@@ -141,8 +142,7 @@ class Ladder(nn.Module):
     def nearest(self, z: Tensor, bits: int) -> Tensor:
         """Return indices ``(N, h, w)`` int64 of the nearest codewords to ``(N, embed, h, w)``.
 
-        Codewords have unit length, so the nearest has the largest scalar product; ties go to the
-        smallest index.
+        Codewords have unit length, so the nearest has the largest scalar product.
         """
         n, _, h, w = z.shape
         flat = z.float().permute(0, 2, 3, 1).reshape(-1, z.shape[1])
@@ -167,6 +167,13 @@ class Vqgan(nn.Module):
         self.encoder = VqEncoder(shape)
         self.ladder = Ladder(shape)
         self.decoder = VqDecoder(shape)
+
+    def use_bfloat16(self) -> None:
+        """Keep the layers between first and last in bfloat16; linear maps stay float32."""
+        for part in (self.encoder, self.decoder):
+            for name, layer in part.named_children():
+                if name not in ("linear", "out"):
+                    layer.to(torch.bfloat16)
 
     def start_from_components(self, components: Tensor, deviations: Tensor) -> None:
         """Start the linear maps at principal components of 16x16 blocks.

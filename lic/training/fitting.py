@@ -31,7 +31,7 @@ def has_coder() -> bool:
     return all(importlib.util.find_spec(name) for name in ("constriction", "scipy"))
 
 
-def temporary_codec(task: Any, model: nn.Module, tables: ProbabilityTables | None) -> Any:
+def temporary_codec(task: Any, model: nn.Module, tables: dict[str, Tensor] | None) -> Any:
     """Return the codec that an export of these networks would be.
 
     Args:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lic.coding.tables import ProbabilityTables
 from lic.errors import UsageProblem
 from lic.networks.context import LOG_STEPS_PER_NAT, split, take_step
 from lic.networks.hyperprior import (
@@ -22,16 +23,14 @@ from lic.networks.hyperprior import (
 from lic.networks.lapped import LappedFilter
 from lic.training.config import Recipe
 from lic.training.data import principal_components
+from lic.training.export import export_hyperprior, import_hyperprior
 from lic.training.fitting import byte_curve, fit_tables, has_coder, temporary_codec
 from lic.training.growth import grow
 from lic.training.lapping import fit_lapped_matrix
 from lic.training.losses import gaussian_bits, lambda_of_rate, round_ste
-from lic.training.task import Progress, Validation
+from lic.training.task import Progress, Start, Validation
 from lic.training.validation import curve, jpeg_curve, rate_change
-
-if TYPE_CHECKING:
-    from lic.coding.tables import ProbabilityTables
-    from lic.weights.store import Card
+from lic.weights.store import Card
 
 __all__ = ["HyperpriorTask"]
 
@@ -51,6 +50,15 @@ class HyperpriorTask:
             raise UsageProblem(f"loss '{recipe.loss}' is unknown; known: {', '.join(_LOSSES)}")
         self.recipe = recipe
         self._anchor: np.ndarray | None = None
+
+    def empty(self) -> nn.Module:
+        """Return networks of the recipe's shape."""
+        return Hyperprior(HyperpriorShape(**self.recipe.network), self.recipe.lambdas)
+
+    def read(self, card: Card, tensors: dict[str, Tensor]) -> Start:
+        """Return the state of exported networks."""
+        runs = list(card.training.get("runs", []))
+        return Start(import_hyperprior(tensors), HyperpriorShape(**card.shape()), runs)
 
     def build(self, pictures: list[Tensor]) -> nn.Module:
         """Return fresh networks started at the statistics of the training pictures."""
@@ -187,7 +195,7 @@ class HyperpriorTask:
     def validate(
         self,
         model: nn.Module,
-        tables: ProbabilityTables | None,
+        tables: dict[str, Tensor] | None,
         pictures: list[Tensor],
         device: torch.device,
     ) -> Validation:
@@ -208,24 +216,32 @@ class HyperpriorTask:
         text = f"{change:+.2f} % against JPEG ({kind})"
         return Validation(change, text, row, points.tolist())
 
-    def finish(self, model: nn.Module, pictures: list[Tensor]) -> tuple[Any, str]:
+    def finish(
+        self, model: nn.Module, pictures: list[Tensor]
+    ) -> tuple[dict[str, Tensor] | None, str]:
         """Fit the probability tables to training pictures."""
         if not has_coder():
             return None, "tables stay Gaussian, since the range coder is not installed here"
-        return fit_tables(self, model, pictures), "tables fitted"
+        fitted = fit_tables(self, model, pictures).to_arrays()
+        return {k: torch.from_numpy(v.copy()) for k, v in fitted.items()}, "tables fitted"
 
     def export(
         self,
         model: nn.Module,
         name: str,
         training: dict[str, Any],
-        tables: ProbabilityTables | None,
+        tables: dict[str, Tensor] | None,
     ) -> tuple[Card, dict[str, Tensor]]:
         """Return card and tensors to ship; see :func:`lic.training.export.export_hyperprior`."""
-        from lic.training.export import export_hyperprior
-
         assert isinstance(model, Hyperprior)
-        return export_hyperprior(model, name, training, tables)
+        training["tables"] = "fitted to the training pictures" if tables else "Gaussian"
+        return export_hyperprior(model, name, training, _tables(tables))
+
+
+def _tables(stored: dict[str, Tensor] | None) -> ProbabilityTables | None:
+    if stored is None:
+        return None
+    return ProbabilityTables.from_arrays({k: v.numpy() for k, v in stored.items()})
 
 
 def _noisy(x: Tensor) -> Tensor:

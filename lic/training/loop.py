@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lic.coding.tables import ProbabilityTables
 from lic.training.config import Recipe
 from lic.training.data import Crops, load_pictures, picture_files
 from lic.training.optimisers import make_optimisers, set_schedule
@@ -47,7 +46,7 @@ class _Trainer:
         self.recipe, self.run, self.budget, self.device = recipe, run, budget, device
         self.task: Task = task_of(recipe)
         self.state = _State()
-        self.tables: ProbabilityTables | None = None
+        self.tables: dict[str, Tensor] | None = None
         self.model: nn.Module
         self.average: nn.Module
         self.optimisers: list[torch.optim.Optimizer]
@@ -92,7 +91,7 @@ class _Trainer:
                 "optimisers": [o.state_dict() for o in self.optimisers],
                 "task": self.task.state(),
                 "state": vars(self.state),
-                "tables": self.tables and _tensors(self.tables),
+                "tables": self.tables,
             }
         )
 
@@ -167,10 +166,6 @@ class _Trainer:
         """Fit what is fitted at the end and measure once more; returns what to report."""
         self.tables, done = self.task.finish(self.average, pictures)
         return f"{done}, {self.validate(held_out)}"
-
-
-def _tensors(tables: ProbabilityTables) -> dict[str, Tensor]:
-    return {k: torch.from_numpy(v.copy()) for k, v in tables.to_arrays().items()}
 
 
 def train(

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from lic.training.config import Recipe
 
 if TYPE_CHECKING:
-    from lic.coding.tables import ProbabilityTables
     from lic.weights.store import Card
 
 __all__ = ["Progress", "Start", "Task", "Validation"]
@@ -62,6 +61,12 @@ class Task(Protocol):
 
     def __init__(self, recipe: Recipe): ...
 
+    def empty(self) -> nn.Module:
+        """Return networks of the recipe's shape, whose values do not matter."""
+
+    def read(self, card: Card, tensors: dict[str, Tensor]) -> Start:
+        """Return what exported weights hold for training."""
+
     def build(self, pictures: list[Tensor]) -> nn.Module:
         """Return fresh networks; ``pictures`` give statistics to start from."""
 
@@ -90,16 +95,22 @@ class Task(Protocol):
     def validate(
         self,
         model: nn.Module,
-        tables: ProbabilityTables | None,
+        tables: dict[str, Tensor] | None,
         pictures: list[Tensor],
         device: torch.device,
     ) -> Validation:
         """Measure averaged networks."""
 
-    def finish(self, model: nn.Module, pictures: list[Tensor]) -> tuple[Any, str]:
-        """Fit to training pictures what is fitted at the end; returns tables and what was done."""
+    def finish(
+        self, model: nn.Module, pictures: list[Tensor]
+    ) -> tuple[dict[str, Tensor] | None, str]:
+        """Fit to training pictures what the coder starts from; returns it and what was done."""
 
     def export(
-        self, model: nn.Module, name: str, training: dict[str, Any], tables: Any
+        self,
+        model: nn.Module,
+        name: str,
+        training: dict[str, Any],
+        tables: dict[str, Tensor] | None,
     ) -> tuple[Card, dict[str, Tensor]]:
         """Return card and tensors to ship."""

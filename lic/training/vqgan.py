@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lic.codecs.indices import coder_checksum
+from lic.coding.tree import TreeStart, learn_start
 from lic.errors import UsageProblem
 from lic.networks.perceptual import LPIPS
 from lic.networks.vqgan import DOWNSAMPLING, Vqgan, VqganShape
 from lic.training.codebook import MovingCodebook, build_ladder, perplexity, spherical_kmeans
 from lic.training.config import Recipe
 from lic.training.data import principal_components
-from lic.training.task import Progress, Validation
+from lic.training.fitting import has_coder
+from lic.training.task import Progress, Start, Validation
 from lic.weights.perceptual import read_lpips
-
-if TYPE_CHECKING:
-    from lic.weights.store import Card
+from lic.weights.store import Card, fingerprint
 
 __all__ = ["VqganTask"]
 
@@ -29,6 +31,9 @@ _STAGES = ("codebook", "decoder")
 _START_VECTORS = 50_000
 _VALID_SIDE = 512
 _VALID_RUNGS = (3, 5, 7, 8, 9, 10)
+_TOGETHER = 8
+"""Grids that the index coder learns from at once."""
+_MOST_COUNTS = 64
 
 
 class VqganTask:
@@ -48,6 +53,16 @@ class VqganTask:
         self._has_ladder = self.config.stage == "decoder"
         self._start: list[Tensor] = []
         self._assigned: tuple[Tensor, Tensor] | None = None
+
+    def empty(self) -> nn.Module:
+        """Return networks of the recipe's shape."""
+        return Vqgan(VqganShape(**self.recipe.network))
+
+    def read(self, card: Card, tensors: dict[str, Tensor]) -> Start:
+        """Return the state of exported networks."""
+        state = {k[4:]: v.float() for k, v in tensors.items() if k.startswith("net.")}
+        state["ladder.vectors"] = tensors["codebook.ladder"].float()
+        return Start(state, VqganShape(**card.shape()), list(card.training.get("runs", [])))
 
     def build(self, pictures: list[Tensor]) -> nn.Module:
         """Return fresh networks; the codebook starts later, from the encoder's own vectors."""
@@ -216,20 +231,57 @@ class VqganTask:
         )
         return Validation(last[1], text, row, points)
 
-    def finish(self, model: nn.Module, pictures: list[Tensor]) -> tuple[Any, str]:
-        """Build the ladder of nested codebooks after the first stage."""
+    def finish(
+        self, model: nn.Module, pictures: list[Tensor]
+    ) -> tuple[dict[str, Tensor] | None, str]:
+        """After stage ``codebook`` build the ladder; then learn where the index coder starts."""
         assert isinstance(model, Vqgan)
-        if self.config.stage != "codebook" or self.codebook is None:
-            return None, "decoder trained"
-        fit_ladder(model, pictures)
-        self._has_ladder = True
-        return None, "ladder built"
+        done = "decoder trained"
+        if self.config.stage == "codebook":
+            fit_ladder(model, pictures)
+            self._has_ladder = True
+            done = "ladder built"
+        if not has_coder():
+            return None, done + ", index coder starts empty, since it is not installed here"
+        start = fit_start(model, pictures)
+        tables = {"counts": start.counts, "weights": start.weights}
+        return {k: torch.from_numpy(v) for k, v in tables.items()}, done
 
     def export(
-        self, model: nn.Module, name: str, training: dict[str, Any], tables: Any
+        self,
+        model: nn.Module,
+        name: str,
+        training: dict[str, Any],
+        tables: dict[str, Tensor] | None,
     ) -> tuple[Card, dict[str, Tensor]]:
-        """Return card and tensors to ship."""
-        raise NotImplementedError
+        """Return card and tensors to ship: halves, the ladder, the start of the index coder."""
+        assert isinstance(model, Vqgan)
+        start = TreeStart.empty()
+        found = tables or {
+            "counts": torch.from_numpy(start.counts),
+            "weights": torch.from_numpy(start.weights),
+        }
+        stream = {f"codebook.{k}": v.contiguous() for k, v in found.items()}
+        stream["codebook.ladder"] = model.ladder.vectors.half()
+        network = {
+            f"net.{k}": v.half()
+            for k, v in model.state_dict().items()
+            if not k.startswith("ladder.")
+        }
+        card = Card(
+            name=name,
+            family="vqgan",
+            fingerprint=fingerprint(stream),
+            sha256="",
+            loop_checksum=coder_checksum(
+                TreeStart(found["counts"].numpy(), found["weights"].numpy()),
+                model.shape.bottom,
+                model.shape.top,
+            ),
+            network=asdict(model.shape),
+            training=training,
+        )
+        return card, stream | network
 
 
 @torch.no_grad()
@@ -267,3 +319,29 @@ def _middle(picture: Tensor) -> Tensor:
     sides = [min(_VALID_SIDE, s // DOWNSAMPLING * DOWNSAMPLING) for s in picture.shape[1:]]
     top, left = ((s - n) // 2 for s, n in zip(picture.shape[1:], sides, strict=True))
     return picture[:, top : top + sides[0], left : left + sides[1]]
+
+
+@torch.no_grad()
+def fit_start(model: Vqgan, pictures: list[Tensor]) -> TreeStart:
+    """Learn what the index coder knows before the first bit, from all rungs of training pictures.
+
+    Args:
+        model: With its ladder.
+        pictures: Of the training set, uint8 ``(3, H, W)``; the middle of each is used.
+    """
+    device = model.ladder.vectors.device
+    same: dict[tuple[int, int], list[Tensor]] = {}
+    for picture in pictures:
+        x = _middle(picture).to(device)[None].float() / 127.5 - 1
+        with torch.autocast(device.type, torch.bfloat16):
+            z = model.encoder(x.contiguous(memory_format=torch.channels_last))
+        same.setdefault((z.shape[2], z.shape[3]), []).append(z)
+    grids = []
+    for bits in [*range(model.shape.bottom, model.shape.top), model.shape.top]:
+        for parts in same.values():
+            for at in range(0, len(parts), _TOGETHER):
+                z = torch.cat(parts[at : at + _TOGETHER])
+                grids.append((model.ladder.nearest(z, bits).cpu().numpy(), bits))
+    # Rungs take turns, so that the last one does not leave the strongest trace.
+    order = np.random.default_rng(0).permutation(len(grids))
+    return learn_start([grids[i] for i in order], _MOST_COUNTS)

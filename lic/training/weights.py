@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
-from lic.coding.tables import ProbabilityTables
 from lic.errors import OutputError, UsageProblem, WeightsError
-from lic.networks.hyperprior import Hyperprior, HyperpriorShape
 from lic.training.config import Recipe, to_dict
-from lic.training.export import export_hyperprior, import_hyperprior
 from lic.training.run import RunFolder
 from lic.training.task import Start
+from lic.training.tasks import task_of
 from lic.weights.store import Card, find_weights, load_tensors, save_weights
 
 __all__ = ["Run", "export_run", "initial_state", "load_run"]
@@ -33,8 +32,7 @@ def initial_state(path: str, recipe: Recipe) -> Start:
             raise WeightsError("no such weights", path)
     else:
         card = find_weights(recipe.family, path=path)
-    state = import_hyperprior(load_tensors(card))
-    return Start(state, HyperpriorShape(**card.network), list(card.training.get("runs", [])))
+    return task_of(recipe).read(card, load_tensors(card))
 
 
 @dataclass(frozen=True)
@@ -42,9 +40,9 @@ class Run:
     """What a run's folder holds: recipe, averaged networks, history, fitted tables if any."""
 
     recipe: Recipe
-    model: Hyperprior
+    model: nn.Module
     state: dict[str, Any]
-    tables: ProbabilityTables | None
+    tables: dict[str, Tensor] | None
 
 
 def load_run(path: str | Path) -> Run:
@@ -56,11 +54,10 @@ def load_run(path: str | Path) -> Run:
     folder = RunFolder(path)
     recipe = folder.recipe()
     saved = folder.load()
-    model = Hyperprior(HyperpriorShape(**recipe.network), recipe.lambdas)
+    model = task_of(recipe).empty()
     model.load_state_dict(saved["average"])
     stored = saved.get("tables")
-    tables = stored and ProbabilityTables.from_arrays({k: v.numpy() for k, v in stored.items()})
-    return Run(recipe, model.eval(), saved["state"], tables or None)
+    return Run(recipe, model.eval(), saved["state"], stored or None)
 
 
 def export_run(
@@ -91,8 +88,7 @@ def export_run(
     }
     training = {
         "runs": [*state["runs"], this_run],
-        "tables": "fitted to the training pictures" if run.tables else "Gaussian",
         "valid_curve": [[round(x, 4) for x in row] for row in state["curve"]],
     }
-    card, tensors = export_hyperprior(run.model, name, training, run.tables)
+    card, tensors = task_of(run.recipe).export(run.model, name, training, run.tables)
     return save_weights(folder, card, tensors)

@@ -54,6 +54,10 @@ class Card:
     licence: str = "CC0-1.0"
     path: Path = field(default=Path(), compare=False)
 
+    def shape(self) -> dict[str, Any]:
+        """Return ``network`` with tuples where JSON has lists, for the family's shape class."""
+        return {k: tuple(v) if isinstance(v, list) else v for k, v in self.network.items()}
+
     def prefix(self) -> bytes:
         """Return the bytes that a ``.lic`` header carries."""
         return bytes.fromhex(self.fingerprint)[:FINGERPRINT_BYTES]

@@ -1,0 +1,73 @@
+"""The coders that a grid of nested codebook indices may use, by the name that users see."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import numpy as np
+
+from lic.coding.bit_coder import BitDecoder, BitEncoder
+from lic.coding.tree import TreeStart, decode_tree, encode_tree, tree_bits
+
+__all__ = [
+    "CODERS",
+    "DEFAULT_CODER",
+    "coder_checksum",
+    "decode_indices",
+    "encode_indices",
+    "index_bits",
+]
+
+CODERS = {"tree": 0, "static": 1, "uniform": 2}
+"""Numbers are part of the format: the high half of the quality byte."""
+
+DEFAULT_CODER = "tree"
+
+_TREE: dict[str, dict[str, Any]] = {
+    "tree": {},
+    "static": {"contexts": 1, "learning": False},
+}
+_HALF = 1 << 15
+
+
+def encode_indices(indices: np.ndarray, bits: int, coder: str, start: TreeStart) -> bytes:
+    """Return the payload of indices ``(h, w)`` in ``[0, 2^bits)``."""
+    if coder in _TREE:
+        return encode_tree(indices, bits, start, **_TREE[coder])
+    found = indices.reshape(-1, 1) >> np.arange(bits)[::-1] & 1
+    encoder = BitEncoder()
+    encoder.encode(found.ravel(), np.full(found.size, _HALF))
+    return encoder.finish()
+
+
+def decode_indices(
+    data: bytes, shape: tuple[int, int], bits: int, coder: str, start: TreeStart
+) -> np.ndarray:
+    """Return indices ``(h, w)`` int64; mirrors :func:`encode_indices`.
+
+    Raises:
+        StreamError: The payload is not exactly what an encoder wrote.
+    """
+    if coder in _TREE:
+        return decode_tree(data, shape, bits, start, **_TREE[coder])
+    decoder = BitDecoder(data)
+    found = decoder.decode(np.full(shape[0] * shape[1] * bits, _HALF))
+    decoder.finish()
+    return (found.reshape(-1, bits).astype(np.int64) << np.arange(bits)[::-1]).sum(1).reshape(shape)
+
+
+def index_bits(indices: np.ndarray, bits: int, coder: str, start: TreeStart) -> float:
+    """Return what the indices cost in bits, without the rounding to bytes."""
+    if coder in _TREE:
+        return tree_bits(indices, bits, start, **_TREE[coder])
+    return float(bits * indices.size)
+
+
+def coder_checksum(start: TreeStart, bottom: int, top: int) -> str:
+    """Return a digest of what the tree coder writes for stored grids of every rung."""
+    digest = hashlib.sha256()
+    at = np.arange(19 * 23, dtype=np.int64).reshape(19, 23)
+    for bits in range(bottom, top + 1):
+        digest.update(encode_tree((at * at * 2654435761 >> 9) % 2**bits, bits, start))
+    return digest.hexdigest()
