@@ -11,7 +11,7 @@ from __future__ import annotations
 import typing as _typing
 
 if _typing.TYPE_CHECKING:
-    from lic.api import EncodeOptions, decode, encode, is_lic, read_info
+    from lic.api import EncodeOptions, decode, encode, is_lic, read_info, transcode
     from lic.errors import (
         InputError,
         LicError,
@@ -38,6 +38,7 @@ __all__ = [
     "encode",
     "is_lic",
     "read_info",
+    "transcode",
 ]
 
 __version__ = "0.1.0"
@@ -49,6 +50,7 @@ _HOME = {name: "lic.errors" for name in __all__ if name.endswith(("Error", "Prob
     "encode": "lic.api",
     "is_lic": "lic.api",
     "read_info": "lic.api",
+    "transcode": "lic.api",
 }
 
 

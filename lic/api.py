@@ -29,6 +29,7 @@ __all__ = [
     "load_codec",
     "open_stream",
     "read_info",
+    "transcode",
 ]
 
 DEFAULT_QUALITY = 50.0
@@ -50,6 +51,8 @@ class EncodeOptions:
         weights: File or folder of weights instead of those found.
         threads: Strips or pictures at once; changes no byte.
         check: Decode what was encoded and compare before returning.
+        codebook_size: Codewords of ``vqgan``, a power of two, instead of a quality.
+        index_coder: Of ``vqgan``: ``tree``, ``static`` or ``uniform``; ``tree`` when ``None``.
     """
 
     codec: str = "hyperprior"
@@ -62,11 +65,24 @@ class EncodeOptions:
     weights: str | None = None
     threads: int = 1
     check: bool = False
+    codebook_size: int | None = None
+    index_coder: str | None = None
 
     def __post_init__(self) -> None:
-        goals = [self.quality, self.target_bpp, self.target_size, self.target_psnr]
+        goals = [
+            self.quality,
+            self.target_bpp,
+            self.target_size,
+            self.target_psnr,
+            self.codebook_size,
+        ]
         if sum(g is not None for g in goals) > 1:
-            raise UsageProblem("give one of quality, target-bpp, target-size, target-psnr")
+            raise UsageProblem(
+                "give one of quality, target-bpp, target-size, target-psnr, codebook-size"
+            )
+        for name in ("codebook_size", "index_coder"):
+            if getattr(self, name) is not None and self.codec != "vqgan":
+                raise UsageProblem(f"{name.replace('_', '-')} is for the codec vqgan")
         for name in ("quality", "target_bpp", "target_size", "target_psnr"):
             value = getattr(self, name)
             if value is not None and (
@@ -96,6 +112,8 @@ def encode(
     weights: str | None = None,
     threads: int = 1,
     check: bool = False,
+    codebook_size: int | None = None,
+    index_coder: str | None = None,
 ) -> bytes:
     """Encode a picture to the bytes of a ``.lic`` file.
 
@@ -105,7 +123,7 @@ def encode(
         picture: A path, the bytes of a picture file, uint8 of shape ``(H, W, 3)`` for RGB or
             ``(H, W)`` for grey, a Pillow image, or a ``Picture``.
         codec, quality, target_bpp, target_size, target_psnr, metadata, max_pixels, weights,
-            threads, check: See :class:`EncodeOptions`.
+            threads, check, codebook_size, index_coder: See :class:`EncodeOptions`.
 
     Raises:
         UsageProblem: Options contradict each other, or a target cannot be met.
@@ -125,6 +143,8 @@ def encode(
         weights=weights,
         threads=threads,
         check=check,
+        codebook_size=codebook_size,
+        index_coder=index_coder,
     )
     return encode_picture(_as_picture(picture, settings), settings).data
 
@@ -153,6 +173,9 @@ def encode_picture(picture: Picture, settings: EncodeOptions) -> Encoded:
     codec = load_codec(settings)
     picture = _with_metadata(picture, settings.metadata)
     wanted: dict[str, Any] = {"reconstruct": True} if settings.check else {}
+    for name in ("codebook_size", "index_coder"):
+        if getattr(settings, name) is not None:
+            wanted[name] = getattr(settings, name)
     if settings.target_psnr is not None:
         encoded = encode_to_psnr(codec, picture, settings.target_psnr, **wanted)
     elif settings.target_size is not None:
@@ -218,6 +241,32 @@ def open_stream(
     return codec, stream
 
 
+def transcode(
+    source: str | Path | bytes,
+    codebook_size: int,
+    *,
+    weights: str | None = None,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+    threads: int = 1,
+) -> bytes:
+    """Make a smaller ``vqgan`` file of one, without the picture: indices lose their last bits.
+
+    Args:
+        source: A path or the bytes of a file.
+        codebook_size: Codewords of the new file, a power of two.
+        weights, max_pixels, threads: As :func:`decode`.
+
+    Raises:
+        UsageProblem: The file is of another family, or its codebook is not larger.
+        StreamError, LimitError, WeightsError, TypeError: As :func:`decode`.
+    """
+    codec, stream = open_stream(source, weights=weights, max_pixels=max_pixels, threads=threads)
+    if not hasattr(codec, "transcode"):
+        raise UsageProblem(f"a file of '{codec.name}' has no codebook; encode the picture again")
+    encoded: Encoded = codec.transcode(stream, codebook_size)
+    return encoded.data
+
+
 def read_info(
     source: str | Path | bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS
 ) -> dict[str, Any]:
@@ -242,7 +291,7 @@ def _describe(stream: Stream, size: int) -> dict[str, Any]:
         "width": stream.width,
         "height": stream.height,
         "grey": stream.grey,
-        "quality": round(stream.quality / 2.55, 2),
+        **_quality(stream),
         "bytes": size,
         "bpp": round(8 * size / pixels, 5),
         "payload_bytes": len(stream.payload),
@@ -253,6 +302,13 @@ def _describe(stream: Stream, size: int) -> dict[str, Any]:
         "xmp_bytes": len(stream.xmp or b""),
         "skipped_sections": list(stream.unknown),
     }
+
+
+def _quality(stream: Stream) -> dict[str, Any]:
+    if FAMILIES[stream.family] == "vqgan":
+        coder, bits = divmod(stream.quality, 16)
+        return {"codebook_size": 2**bits, "index_coder": coder}
+    return {"quality": round(stream.quality / 2.55, 2)}
 
 
 def _bytes_of(source: Any) -> tuple[bytes, str | None]:

@@ -39,10 +39,10 @@ _DEFAULT_CODECS = ("hyperprior", "jpeg")
 )
 @click.option(
     "--metric",
-    type=click.Choice(["psnr", "ms-ssim"]),
+    type=click.Choice(["psnr", "ms-ssim", "lpips", "dists"]),
     default="psnr",
     show_default=True,
-    help="Of BD-rate and plot; tables have both.",
+    help="Of BD-rate and plot.",
 )
 @click.option(
     "--out", default="eval-out", show_default=True, metavar="DIR", help="Folder of the results."
@@ -55,6 +55,14 @@ _DEFAULT_CODECS = ("hyperprior", "jpeg")
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, metavar="N")
 @click.option("--weights", metavar="PATH", help="Weights of families, a file or a folder.")
 @click.option("--fresh", is_flag=True, help="Measure again what --out has already.")
+@click.option("--perceptual", is_flag=True, help="Measure LPIPS and DISTS, too; slow.")
+@click.option("--at", "at_bpp", type=float, metavar="BPP", help="Tell every metric at this rate.")
+@click.option(
+    "--sheet",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Draw N pictures into sheet.png, decoded at the rates nearest to --at.",
+)
 @click.option("--log", is_flag=True, help="Logarithmic rate in the plot.")
 def eval_(**given: Any) -> None:
     """Measure codecs on pictures: real bytes, PSNR, MS-SSIM, seconds, BD-rate.
@@ -63,7 +71,7 @@ def eval_(**given: Any) -> None:
     goes on where it was. per_image.csv keeps the rows of earlier runs; the others are about the
     codecs of this one.
 
-    Codecs: hyperprior; jpeg, jpeg-progressive, webp, avif, avif-444, jpeg2000, jxl, heic;
+    Codecs: hyperprior, vqgan; jpeg, jpeg-progressive, webp, avif, avif-444, jpeg2000, jxl, heic;
     compressai:NAME[@bf16][:LEVEL[:CHECKPOINT]], which has random weights without CHECKPOINT, good
     for timing alone.
     """
@@ -83,6 +91,9 @@ def eval_(**given: Any) -> None:
         published_curves=given["curves"],
         fresh=given["fresh"],
         log=given["log"],
+        perceptual=given["perceptual"] or given["metric"] in ("lpips", "dists"),
+        at_bpp=given["at_bpp"],
+        sheet=given["sheet"] or 0,
     )
     names = dict.fromkeys(_items(given["codecs"]) or _DEFAULT_CODECS)
     codecs = {n: get_codec(n, weights=given["weights"], threads=given["threads"]) for n in names}

@@ -52,7 +52,7 @@ def _lines(v: dict[str, Any]) -> str:
     kind = "grey" if v["grey"] else "RGB"
     lines = [
         f"{v['file']}: {v['width']}x{v['height']} {kind}, {v['bytes']} bytes, {v['bpp']:.4f} bpp",
-        f"  family {v['family']}, quality {v['quality']:.0f}, weights {v['weights']}, "
+        f"  family {v['family']}, {_quality(v)}, weights {v['weights']}, "
         f"format version {v['format_version']}",
         f"  payload {v['payload_bytes']} bytes, tiles {v['tiles']}, "
         f"gain map {'yes' if v['gain_map'] else 'no'}",
@@ -62,3 +62,7 @@ def _lines(v: dict[str, Any]) -> str:
     if v["skipped_sections"]:
         lines.append(f"  unknown optional sections: {v['skipped_sections']}")
     return "\n".join(lines)
+
+
+def _quality(v: dict[str, Any]) -> str:
+    return f"quality {v['quality']:.0f}" if "quality" in v else f"codebook {v['codebook_size']}"

@@ -18,6 +18,7 @@ __all__ = ["cli", "run"]
 _COMMANDS = {
     "encode": ("lic.cli.encode", "encode"),
     "decode": ("lic.cli.decode", "decode"),
+    "transcode": ("lic.cli.transcode", "transcode"),
     "info": ("lic.cli.info", "info"),
     "eval": ("lic.cli.eval", "eval_"),
     "train": ("lic.cli.train", "train"),

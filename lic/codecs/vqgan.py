@@ -43,7 +43,7 @@ _HALO = 16
 
 
 class VqganCodec:
-    """Nested codebook indices, 2^3 to 2^10 of them with the weights that ship.
+    """Indices of nested codebooks, 2^3 to 2^12 codewords with the weights that ship.
 
     Args:
         card: Weights; found by :func:`lic.weights.find_weights` when ``None``.

@@ -37,7 +37,6 @@ _FRACTION = 12
 _COUNT_LIMIT = 255
 _WEIGHT_ONE = 1 << 16
 _RATE_SHIFT = 20
-_HALF = 1 << (_RATE_SHIFT - 1)
 _CLIP = 8 << _FRACTION
 _SQUASH_SHIFT = 4
 _PRIOR = Decimal("0.4")
@@ -106,15 +105,25 @@ class _Mixer:
         start: What is known before.
         learning: Counters and weights follow what is coded.
         contexts: Number of contexts in use; the first alone makes the static coder.
+        together: Grids that are learned from at once; their mean moves the weights.
     """
 
-    def __init__(self, start: TreeStart, learning: bool = True, contexts: int = CONTEXTS):
+    def __init__(
+        self,
+        start: TreeStart,
+        learning: bool = True,
+        contexts: int = CONTEXTS,
+        together: int = 1,
+    ):
         # Zeros and ones of slot i stand at 2 i and 2 i + 1.
         self.counts = start.counts.ravel().astype(np.int32)
         self.weights = start.weights.reshape(MOST_BITS, -1).astype(np.int64)
         self.learning, self.contexts = learning, contexts
         self._logs, self._squash = _logs(), _squash()
         self._rows = np.arange(contexts) * _BUCKETS
+        self._shift = _RATE_SHIFT + together.bit_length() - 1
+        self.totals: np.ndarray | None = None
+        """Where :meth:`learn` also counts without forgetting, when it is an array."""
 
     def predict(self, depth: int, slots: np.ndarray) -> np.ndarray:
         """Return the probability of a one in units of 2^-16 for ``(n, contexts)`` slots."""
@@ -140,8 +149,13 @@ class _Mixer:
         gradient = self._inputs * ((bits << 16) - self._ones)[:, None]
         # Sums of products below 2^31 are exact in float64.
         change = np.bincount(self._where.ravel(), gradient.ravel(), self.weights.shape[1])
-        self.weights[self._depth] += (change.astype(np.int64) + _HALF) >> _RATE_SHIFT
-        np.add.at(self.counts, (self._twice + bits[:, None]).ravel(), 1)
+        self.weights[self._depth] += (
+            change.astype(np.int64) + (1 << (self._shift - 1))
+        ) >> self._shift
+        seen = (self._twice + bits[:, None]).ravel()
+        np.add.at(self.counts, seen, 1)
+        if self.totals is not None:
+            np.add.at(self.totals, seen, 1)
         if self._total.max() + len(bits) > _COUNT_LIMIT:
             self._halve(np.unique(self._twice))
 
@@ -341,10 +355,12 @@ def learn_start(grids: list[tuple[np.ndarray, int]], most: int) -> TreeStart:
         grids: Stacks of grids ``(n, h, w)`` with the bits of their indices.
         most: Counts are scaled down to this sum, so that a picture can still move them.
     """
-    mixer = _Mixer(TreeStart.empty())
+    together = max(len(indices) for indices, _ in grids)
+    mixer = _Mixer(TreeStart.empty(), together=together)
+    mixer.totals = np.zeros(mixer.counts.size, np.int64)
     for indices, bits in grids:
         _walk(indices.shape, bits, mixer, _Follow(indices, bits))
-    counts = mixer.counts.reshape(-1, 2).astype(np.int64)
+    counts = mixer.totals.reshape(-1, 2)
     total = counts.sum(1, keepdims=True)
     scaled = np.where(total > most, (counts * most + total // 2) // np.maximum(total, 1), counts)
     weights = np.clip(mixer.weights, -(2**20), 2**20).astype(np.int32)

@@ -1,20 +1,25 @@
 """Distances between two pictures, on 8-bit RGB as a viewer gets it.
 
-``METRICS`` is what a sweep measures, in the order of its columns; another metric is one more entry.
+``METRICS`` is what a sweep can measure, in the order of its columns; another metric is one more
+entry. Perceptual ones need ``make perceptual`` and take seconds a picture, so they are asked for.
 """
 
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 import numpy as np
 
 from lic.evaluation.extras import optional
 
-__all__ = ["METRICS", "Metric", "ms_ssim", "psnr"]
+__all__ = ["METRICS", "PERCEPTUAL", "STANDARD", "Metric", "dists", "lpips", "ms_ssim", "psnr"]
 
+_PERCEPTUAL_LEAST_SIDE = 64
 _MS_SSIM_LEAST_SIDE = 161
 """Four halvings have to leave 11 pixels for the window."""
 
@@ -48,6 +53,65 @@ def ms_ssim(x: np.ndarray, x_hat: np.ndarray) -> float | None:
     return None if math.isnan(value) else value
 
 
+def lpips(x: np.ndarray, x_hat: np.ndarray) -> float | None:
+    """Return LPIPS v0.1 with AlexNet, 0 for equal pictures (Zhang et al. 2018).
+
+    ``None`` where a side is under 64 pixels.
+
+    Args:
+        x, x_hat: uint8 ``(H, W, 3)``.
+
+    Raises:
+        InputError: Its weights are not installed.
+    """
+    if min(x.shape[:2]) < _PERCEPTUAL_LEAST_SIDE:
+        return None
+    with _torch().inference_mode():
+        return float(_lpips()(*(2 * p - 1 for p in _pair(x, x_hat))))
+
+
+def dists(x: np.ndarray, x_hat: np.ndarray) -> float | None:
+    """Return DISTS at full size, 0 for equal pictures (Ding et al. 2020).
+
+    ``None`` where a side is under 64 pixels.
+
+    Args:
+        x, x_hat: uint8 ``(H, W, 3)``.
+
+    Raises:
+        InputError: Its weights are not installed.
+    """
+    if min(x.shape[:2]) < _PERCEPTUAL_LEAST_SIDE:
+        return None
+    with _torch().inference_mode():
+        return float(_dists()(*_pair(x, x_hat)))
+
+
+def _torch() -> Any:
+    return optional("torch")
+
+
+def _pair(x: np.ndarray, x_hat: np.ndarray) -> list[Any]:
+    arrays = (a.transpose(2, 0, 1)[None].astype(np.float32) / 255 for a in (x, x_hat))
+    return [_torch().from_numpy(a) for a in arrays]
+
+
+@cache
+def _lpips() -> Any:
+    from lic.networks.perceptual import LPIPS
+    from lic.weights.perceptual import read_lpips
+
+    return LPIPS(read_lpips("alex"), "alex")
+
+
+@cache
+def _dists() -> Any:
+    from lic.networks.perceptual import DISTS
+    from lic.weights.perceptual import read_dists, read_lpips
+
+    return DISTS(read_lpips("vgg"), read_dists())
+
+
 def _decibels(similarity: float) -> float:
     """-10 log10(1 - v), which spreads out the similarities near 1."""
     return -10 * math.log10(1 - similarity) if similarity < 1 else math.inf
@@ -62,7 +126,8 @@ class Metric:
         result_key: CompressAI's name of its means.
         digits: Decimals that are kept.
         axis: Of plots, with the unit.
-        scale: From a mean to what is plotted and what BD-rate compares.
+        scale: From a mean to what is plotted and what BD-rate compares; rises with quality.
+        least_side: Pixels that both sides of a picture need.
     """
 
     measure: Callable[[np.ndarray, np.ndarray], float | None]
@@ -70,9 +135,27 @@ class Metric:
     digits: int
     axis: str
     scale: Callable[[float], float]
+    least_side: int = 1
 
 
 METRICS = {
     "psnr": Metric(psnr, "psnr-rgb", 4, "PSNR RGB, dB", float),
-    "ms_ssim": Metric(ms_ssim, "ms-ssim-rgb", 6, "MS-SSIM RGB, -10 log10(1 - mean), dB", _decibels),
+    "ms_ssim": Metric(
+        ms_ssim,
+        "ms-ssim-rgb",
+        6,
+        "MS-SSIM RGB, -10 log10(1 - mean), dB",
+        _decibels,
+        _MS_SSIM_LEAST_SIDE,
+    ),
+    "lpips": Metric(
+        lpips, "lpips", 5, "LPIPS (AlexNet), negative", operator.neg, _PERCEPTUAL_LEAST_SIDE
+    ),
+    "dists": Metric(dists, "dists", 5, "DISTS, negative", operator.neg, _PERCEPTUAL_LEAST_SIDE),
 }
+
+STANDARD = ("psnr", "ms_ssim")
+"""Measured always."""
+
+PERCEPTUAL = ("lpips", "dists")
+"""Measured when asked for."""

@@ -8,19 +8,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lic.evaluation.bd import METHOD, BdRate, bd_rate
-from lic.evaluation.metrics import METRICS
+from lic.evaluation.metrics import METRICS, PERCEPTUAL, STANDARD
 from lic.evaluation.rows import Row
 from lic.files import atomic_write
 
 __all__ = [
     "Point",
+    "at_rate",
     "bd_summary",
     "bd_table",
     "codec_meta",
     "compare",
     "curve",
     "mean_points",
+    "rate_table",
     "summary",
     "table",
     "write_json",
@@ -67,7 +71,7 @@ def _point(quality: float, rows: list[Row]) -> Point:
     return Point(
         quality=quality,
         bpp=_mean([r.bpp for r in rows]),
-        metrics={name: _mean_if_all([r.metrics[name] for r in rows]) for name in METRICS},
+        metrics={name: _mean_if_all([r.metrics.get(name) for r in rows]) for name in METRICS},
         encode_s=_mean([r.encode_s for r in rows]),
         decode_s=_mean([r.decode_s for r in rows]),
         psnr_of_mean_mse=-10 * math.log10(mse) if mse else math.inf,
@@ -105,7 +109,11 @@ def summary(means: dict[str, list[Point]], meta: dict[str, Any]) -> dict[str, An
             "description": f"lic eval at qualities {', '.join(f'{p.quality:g}' for p in points)}",
             "results": {
                 "bpp": [p.bpp for p in points],
-                **{m.result_key: [p.metrics[k] for p in points] for k, m in METRICS.items()},
+                **{
+                    m.result_key: [p.metrics[k] for p in points]
+                    for k, m in METRICS.items()
+                    if k in STANDARD or any(p.metrics[k] is not None for p in points)
+                },
                 "encoding_time": [p.encode_s for p in points],
                 "decoding_time": [p.decode_s for p in points],
             },
@@ -158,16 +166,54 @@ def _plain(values: Any) -> Any:
 def table(means: dict[str, list[Point]], notes: dict[str, str]) -> str:
     """Return the means as a text table; codecs with a note are starred and it stands below."""
     width = max(5, *(len(n) + (n in notes) for n in means))
-    lines = [f"{'codec':{width}} quality     bpp  PSNR dB  MS-SSIM  encode s  decode s"]
+    every = [p for points in means.values() for p in points]
+    shown = [n for n in PERCEPTUAL if any(p.metrics[n] is not None for p in every)]
+    heads = "".join(f"{n.upper():>8}" for n in shown)
+    lines = [f"{'codec':{width}} quality     bpp  PSNR dB  MS-SSIM{heads}  encode s  decode s"]
     for name, points in means.items():
         starred = f"{name}*" if name in notes else name
         for p in points:
-            similarity = "-" if p.metrics["ms_ssim"] is None else f"{p.metrics['ms_ssim']:.4f}"
+            others = "".join(f"{_number(p.metrics[n]):>8}" for n in shown)
             lines.append(
                 f"{starred:{width}} {p.quality:7g} {p.bpp:7.4f} {p.metrics['psnr']:8.2f} "
-                f"{similarity:>8} {p.encode_s:9.4f} {p.decode_s:9.4f}"
+                f"{_number(p.metrics['ms_ssim']):>8}{others} {p.encode_s:9.4f} {p.decode_s:9.4f}"
             )
     return "\n".join([*lines, *(f"* {name}: {note}" for name, note in notes.items())])
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def at_rate(points: list[Point], bpp: float) -> dict[str, float]:
+    """Return each metric at a rate, linear in the logarithm of the rate between two points.
+
+    Empty where the rate is outside the points' range; metrics that a point lacks are left out.
+    """
+    rates = [math.log(p.bpp) for p in points]
+    wanted = math.log(bpp)
+    if not points or not min(rates) <= wanted <= max(rates):
+        return {}
+    order = sorted(range(len(points)), key=rates.__getitem__)
+    found = {}
+    for name in METRICS:
+        values = [points[i].metrics[name] for i in order]
+        known = [v for v in values if v is not None and math.isfinite(v)]
+        if len(known) == len(values):
+            found[name] = float(np.interp(wanted, [rates[i] for i in order], known))
+    return found
+
+
+def rate_table(means: dict[str, list[Point]], bpp: float) -> str:
+    """Return all metrics of all codecs at one rate as a text table."""
+    width = max(5, *(len(n) for n in means))
+    lines = [f"at {bpp:g} bpp, interpolated in log rate"]
+    for name, points in means.items():
+        found = at_rate(points, bpp)
+        told = "  ".join(f"{k.upper().replace('_', '-')} {v:.4f}" for k, v in found.items())
+        low, high = min(p.bpp for p in points), max(p.bpp for p in points)
+        lines.append(f"{name:{width}}  {told or f'reaches {low:.4f} to {high:.4f} bpp only'}")
+    return "\n".join(lines)
 
 
 def bd_table(anchor: str, metric: str, found: dict[str, BdRate]) -> str:

@@ -7,7 +7,7 @@ seconds of parts), ``rows.json`` the state of codecs and pictures that the rows 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -71,9 +71,15 @@ class Row:
         """Bits of the whole file per pixel."""
         return 8 * self.bytes / (self.width * self.height)
 
+    def has(self, names: Sequence[str]) -> bool:
+        """Tell whether all these metrics were measured, as far as the picture's size allows."""
+        side = min(self.width, self.height)
+        return all(self.metrics.get(n) is not None or side < METRICS[n].least_side for n in names)
+
     def line(self) -> dict[str, Any]:
         """Return the line of ``per_image.csv``."""
-        values = {name: "" if v is None else v for name, v in self.metrics.items()}
+        found = {name: self.metrics.get(name) for name in METRICS}
+        values = {name: "" if v is None else v for name, v in found.items()}
         own = {c: getattr(self, c) for c in COLUMNS if c not in METRICS}
         return own | {"bpp": round(self.bpp, 6), "quality": f"{self.quality:g}"} | values
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +15,11 @@ from lic.evaluation.datasets import find_dataset
 from lic.evaluation.environment import environment
 from lic.evaluation.extras import optional
 from lic.evaluation.identity import codec_identity, file_digest
-from lic.evaluation.metrics import METRICS
+from lic.evaluation.metrics import METRICS, PERCEPTUAL, STANDARD
 from lic.evaluation.plots import plot_curves
 from lic.evaluation.published import read_published
 from lic.evaluation.rows import RowStore
+from lic.evaluation.sheet import draw_sheet
 from lic.evaluation.sweep import sweep
 
 __all__ = ["EvalSettings", "evaluate"]
@@ -48,6 +50,10 @@ class EvalSettings:
         published_curves: Which of them; all when empty.
         fresh: Keep no row of an earlier run.
         log: Logarithmic rate in the plot.
+        perceptual: Measure LPIPS and DISTS too.
+        at_bpp: Also tell every metric at this rate.
+        sheet: Draw so many of the pictures into ``sheet.png``, decoded by every codec at its
+            quality nearest to ``at_bpp``.
     """
 
     dataset: str
@@ -62,6 +68,9 @@ class EvalSettings:
     published_curves: tuple[str, ...] = ()
     fresh: bool = False
     log: bool = False
+    perceptual: bool = False
+    at_bpp: float | None = None
+    sheet: int = 0
 
 
 def evaluate(codecs: dict[str, Codec], settings: EvalSettings, say: Callable[[str], None]) -> str:
@@ -84,6 +93,8 @@ def evaluate(codecs: dict[str, Codec], settings: EvalSettings, say: Callable[[st
     """
     files = find_dataset(settings.dataset, settings.data_root)[: settings.limit]
     quoted = _quoted(settings)
+    if settings.at_bpp is not None and not settings.at_bpp > 0:
+        raise UsageProblem("a rate must be above 0 bpp")
     notes = {n: str(getattr(codec, "note", "")) for n, codec in codecs.items()}
     comparable = [n for n, note in notes.items() if not note]
     anchor = _anchor(settings.anchor, comparable, list(quoted))
@@ -97,7 +108,8 @@ def evaluate(codecs: dict[str, Codec], settings: EvalSettings, say: Callable[[st
     if quoted:
         say(f"note: published curves stand for whole sets; this run has {len(files)} pictures")
     store = RowStore(settings.out, identities, pictures, fresh=settings.fresh)
-    means = report.mean_points(sweep(codecs, qualities, files, store, say))
+    metrics = STANDARD + PERCEPTUAL * settings.perceptual
+    means = report.mean_points(sweep(codecs, qualities, files, store, say, metrics))
 
     meta = _meta(settings, pictures)
     meta["codecs"] = {
@@ -109,7 +121,20 @@ def evaluate(codecs: dict[str, Codec], settings: EvalSettings, say: Callable[[st
     axis = METRICS[settings.metric].axis
     title = f"{Path(settings.dataset).name}, mean over {len(files)} pictures"
     plot_curves(settings.out / "rd.png", measured, quoted, axis=axis, title=title, log=settings.log)
-    return "\n\n".join([report.table(means, {n: t for n, t in notes.items() if t}), *compared])
+    tables = [report.table(means, {n: t for n, t in notes.items() if t}), *compared]
+    if settings.at_bpp is not None:
+        tables.append(report.rate_table(means, settings.at_bpp))
+    if settings.sheet:
+        chosen = {n: _nearest(points, settings.at_bpp) for n, points in means.items()}
+        draw_sheet(settings.out / "sheet.png", codecs, chosen, files[: settings.sheet])
+    return "\n\n".join(tables)
+
+
+def _nearest(points: list[report.Point], bpp: float | None) -> float:
+    """Return the quality whose rate is nearest in proportion; the lowest without a rate."""
+    if bpp is None:
+        return points[0].quality
+    return min(points, key=lambda p: abs(math.log(p.bpp / bpp))).quality
 
 
 def _make_folder(path: Path) -> None:

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from lic.codecs.base import Codec
 from lic.errors import LicError
-from lic.evaluation.metrics import METRICS
+from lic.evaluation.metrics import METRICS, STANDARD
 from lic.evaluation.rows import Row, RowStore
 from lic.pictures import Picture, read_picture
 
 __all__ = ["measure", "sweep"]
 
 
-def measure(codec: Codec, name: str, quality: float, image: str, picture: Picture) -> Row:
+def measure(
+    codec: Codec,
+    name: str,
+    quality: float,
+    image: str,
+    picture: Picture,
+    metrics: Sequence[str] = STANDARD,
+) -> Row:
     """Encode and decode one picture and measure it; only coding is timed.
 
     Args:
@@ -25,6 +32,7 @@ def measure(codec: Codec, name: str, quality: float, image: str, picture: Pictur
         quality: 0..100.
         image: File name.
         picture: The original.
+        metrics: Keys of ``METRICS``.
     """
     begun = time.perf_counter()
     encoded = codec.encode(picture, quality)
@@ -35,7 +43,7 @@ def measure(codec: Codec, name: str, quality: float, image: str, picture: Pictur
     else:
         decoded, parts = decode_timed(encoded.data)
     ended = time.perf_counter()
-    found = {key: m.measure(picture.pixels, decoded.pixels) for key, m in METRICS.items()}
+    found = {n: METRICS[n].measure(picture.pixels, decoded.pixels) for n in metrics}
     told = {k: v for k, v in (encoded.details | parts).items() if _is_number(v)}
     return Row(
         codec=name,
@@ -63,6 +71,7 @@ def sweep(
     files: list[Path],
     store: RowStore,
     say: Callable[[str], None],
+    metrics: Sequence[str] = STANDARD,
 ) -> list[Row]:
     """Measure every codec at its qualities on every picture, and return all rows asked for.
 
@@ -74,6 +83,7 @@ def sweep(
         files: Pictures.
         store: Where rows are kept and reused from.
         say: Gets a line a codec and quality.
+        metrics: Keys of ``METRICS``; a kept row that lacks one is measured again.
 
     Raises:
         LicError: A codec cannot code a picture; names both.
@@ -85,13 +95,15 @@ def sweep(
             reused = 0
             for file in files:
                 kept = store.rows.get((name, quality, file.name))
+                if kept is not None and not kept.has(metrics):
+                    kept = None
                 reused += kept is not None
                 if kept is None:
                     picture = read_picture(file.read_bytes(), name=str(file), max_pixels=0)
                     try:
                         if not warm:
                             codec.decode(codec.encode(picture, quality).data)
-                        kept = measure(codec, name, quality, file.name, picture)
+                        kept = measure(codec, name, quality, file.name, picture, metrics)
                     except LicError as error:
                         raise error.about(f"{name} quality {quality:g}, {file.name}") from None
                     warm = True

@@ -26,17 +26,20 @@ class GrowingCsv:
         self.columns = tuple(columns)
 
     def read(self) -> Iterator[dict[str, str]]:
-        """Yield the finished lines of the file; nothing where it has other columns."""
+        """Yield the finished lines of the file; nothing where it has other columns.
+
+        Columns that the file lacks, from before they were added, are empty.
+        """
         if not self.path.exists():
             return
         text = self.path.read_text(encoding="utf-8", errors="replace")
         # A line that was being written when the program ended has no end.
         reader = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1]))
-        if tuple(reader.fieldnames or ()) != self.columns:
+        if not reader.fieldnames or not set(reader.fieldnames) <= set(self.columns):
             return
         for line in reader:
             if None not in line and None not in line.values():
-                yield line
+                yield {name: line.get(name, "") for name in self.columns}
 
     def replace(self, lines: Iterable[Mapping[str, Any]]) -> None:
         """Write the file anew, as a whole or not at all."""

@@ -46,7 +46,7 @@ class VqganShape:
     """
 
     embed: int = 8
-    top: int = 10
+    top: int = 12
     bottom: int = 3
     encoder: tuple[int, int, int] = (48, 96, 192)
     decoder: tuple[int, int, int] = (64, 128, 256)

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["MovingCodebook", "build_ladder", "perplexity", "spherical_kmeans"]
+__all__ = ["MovingCodebook", "build_ladder", "perplexity", "spherical_kmeans", "split_codewords"]
 
 _NEIGHBOURS = 24
 
@@ -80,6 +80,37 @@ class MovingCodebook:
         """Undo :meth:`state`."""
         self.counts.copy_(state["counts"])
         self.sums.copy_(state["sums"])
+
+
+def split_codewords(parents: Tensor, vectors: Tensor, rounds: int = 8) -> Tensor:
+    """Return two children for each codeword, parent i's at 2 i and 2 i + 1.
+
+    Children start on both sides of their parent along the main direction of its vectors and move
+    to the means of those that are nearer to them than to their sibling.
+
+    Args:
+        parents: ``(K, C)`` unit vectors.
+        vectors: ``(n, C)`` unit vectors.
+        rounds: Of moving.
+    """
+    count, channels = parents.shape
+    owner = (vectors @ parents.T).argmax(1)
+    around = vectors - parents[owner]
+    outer = around[:, :, None] * around[:, None]
+    spread = torch.zeros(count, channels, channels, device=vectors.device)
+    spread.index_add_(0, owner, outer)
+    uses = torch.bincount(owner, minlength=count).clamp(min=1)
+    values, directions = torch.linalg.eigh(spread / uses[:, None, None])
+    step = values[:, -1:].clamp(min=1e-8).sqrt() * directions[:, :, -1]
+    children = F.normalize(torch.stack([parents - step, parents + step], dim=1), dim=2)
+    for _ in range(rounds):
+        side = (vectors[:, None] * children[owner]).sum(2).argmax(1)
+        at = 2 * owner + side
+        sums = torch.zeros(2 * count, channels, device=vectors.device).index_add_(0, at, vectors)
+        used = sums.square().sum(1, keepdim=True) > 0
+        flat = torch.where(used, F.normalize(sums, dim=1), children.view(-1, channels))
+        children = flat.view(count, 2, channels)
+    return children.view(-1, channels)
 
 
 def build_ladder(

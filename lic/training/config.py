@@ -79,6 +79,7 @@ class VqganConfig:
     Attributes:
         stage: ``codebook`` trains everything at the finest rung; ``decoder`` freezes encoder and
             codebook and trains the decoder at random rungs, so that old files stay valid.
+        bits: Of an index in stage ``codebook``; coarser and finer rungs are made of it afterwards.
         pixel: Weight of the distance of pixels in [-1, 1].
         perceptual: Weight of LPIPS.
         backbone: Of LPIPS, ``alex`` or ``vgg``; needs ``make perceptual``.
@@ -91,6 +92,7 @@ class VqganConfig:
     """
 
     stage: str = "codebook"
+    bits: int = 10
     pixel: float = 1.0
     perceptual: float = 1.0
     backbone: str = "alex"

@@ -217,7 +217,7 @@ class HyperpriorTask:
         return Validation(change, text, row, points.tolist())
 
     def finish(
-        self, model: nn.Module, pictures: list[Tensor]
+        self, model: nn.Module, pictures: list[Tensor], tables: dict[str, Tensor] | None
     ) -> tuple[dict[str, Tensor] | None, str]:
         """Fit the probability tables to training pictures."""
         if not has_coder():

@@ -58,7 +58,7 @@ class _Trainer:
             state = self.task.grow(initial.state, initial.shape, self.model.state_dict())
             self.model.load_state_dict(state)
             self.average.load_state_dict(state)
-            self.state.runs = initial.runs
+            self.state.runs, self.tables = initial.runs, initial.tables
         self.task.prepare(self.model, self.device)
         self._make_optimisers()
 
@@ -80,7 +80,7 @@ class _Trainer:
         self._make_optimisers()
         for optimiser, state in zip(self.optimisers, saved["optimisers"], strict=True):
             optimiser.load_state_dict(state)
-        self.state = _State(**saved["state"])
+        self.state, self.tables = _State(**saved["state"]), saved.get("tables")
         torch.manual_seed(self.recipe.seed + self.state.step)
 
     def checkpoint(self) -> None:
@@ -164,7 +164,7 @@ class _Trainer:
 
     def finish(self, pictures: list[Tensor], held_out: list[Tensor]) -> str:
         """Fit what is fitted at the end and measure once more; returns what to report."""
-        self.tables, done = self.task.finish(self.average, pictures)
+        self.tables, done = self.task.finish(self.average, pictures, self.tables)
         return f"{done}, {self.validate(held_out)}"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ class RunFolder:
         """Return the checkpoint's state, on the CPU."""
         try:
             return torch.load(self.path / "checkpoint.pt", map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
             raise InputError(f"has no usable checkpoint: {error}", str(self.path)) from error
 
     def append(self, name: str, row: dict[str, Any]) -> None:

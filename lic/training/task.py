@@ -24,11 +24,13 @@ class Start:
         state: State dict of the networks.
         shape: Of these networks, the family's own class; training may ask for a larger one.
         runs: What the card says about the runs that made them, oldest first.
+        tables: What the coder starts from, where training keeps it.
     """
 
     state: dict[str, Tensor]
     shape: Any
     runs: list[dict[str, Any]]
+    tables: dict[str, Tensor] | None = None
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ class Task(Protocol):
         """Measure averaged networks."""
 
     def finish(
-        self, model: nn.Module, pictures: list[Tensor]
+        self, model: nn.Module, pictures: list[Tensor], tables: dict[str, Tensor] | None
     ) -> tuple[dict[str, Tensor] | None, str]:
         """Fit to training pictures what the coder starts from; returns it and what was done."""
 

@@ -12,14 +12,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lic.codecs.indices import coder_checksum
-from lic.coding.tree import TreeStart, learn_start
+from lic.coding.tree import TreeStart
 from lic.errors import UsageProblem
 from lic.networks.perceptual import LPIPS
 from lic.networks.vqgan import DOWNSAMPLING, Vqgan, VqganShape
-from lic.training.codebook import MovingCodebook, build_ladder, perplexity, spherical_kmeans
+from lic.training.adversary import Adversary
+from lic.training.codebook import MovingCodebook, perplexity, spherical_kmeans
 from lic.training.config import Recipe
 from lic.training.data import principal_components
 from lic.training.fitting import has_coder
+from lic.training.ladder import fit_ladder, fit_start, middle
 from lic.training.task import Progress, Start, Validation
 from lic.weights.perceptual import read_lpips
 from lic.weights.store import Card, fingerprint
@@ -29,11 +31,7 @@ __all__ = ["VqganTask"]
 _PIXEL_LOSSES = {"mse": F.mse_loss, "l1": F.l1_loss}
 _STAGES = ("codebook", "decoder")
 _START_VECTORS = 50_000
-_VALID_SIDE = 512
-_VALID_RUNGS = (3, 5, 7, 8, 9, 10)
-_TOGETHER = 8
-"""Grids that the index coder learns from at once."""
-_MOST_COUNTS = 64
+_VALID_RUNGS = (3, 5, 7, 9, 10, 11, 12)
 
 
 class VqganTask:
@@ -50,6 +48,7 @@ class VqganTask:
         self.lpips: LPIPS | None = None
         self.metric: LPIPS | None = None
         self.codebook: MovingCodebook | None = None
+        self.adversary: Adversary | None = None
         self._has_ladder = self.config.stage == "decoder"
         self._start: list[Tensor] = []
         self._assigned: tuple[Tensor, Tensor] | None = None
@@ -62,7 +61,9 @@ class VqganTask:
         """Return the state of exported networks."""
         state = {k[4:]: v.float() for k, v in tensors.items() if k.startswith("net.")}
         state["ladder.vectors"] = tensors["codebook.ladder"].float()
-        return Start(state, VqganShape(**card.shape()), list(card.training.get("runs", [])))
+        runs = list(card.training.get("runs", []))
+        tables = {k: tensors[f"codebook.{k}"] for k in ("counts", "weights")}
+        return Start(state, VqganShape(**card.shape()), runs, tables)
 
     def build(self, pictures: list[Tensor]) -> nn.Module:
         """Return fresh networks; the codebook starts later, from the encoder's own vectors."""
@@ -108,10 +109,10 @@ class VqganTask:
         assert isinstance(model, Vqgan)
         pixels = (x.float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
         if self.config.stage == "decoder":
-            return self._decoder_loss(model, pixels, rate)
+            return self._decoder_loss(model, pixels, rate, progress)
         z = model.encoder(pixels)
         q, commitment, spread = self._quantise(model, z, progress)
-        rung = torch.full((len(x),), float(model.shape.top), device=x.device)
+        rung = torch.full((len(x),), float(self.config.bits), device=x.device)
         x_hat = model.decoder(q, torch.ones_like(q[:, :1]), rung)
         loss, figures = self._distance(pixels, x_hat)
         return loss + self.config.commitment * commitment, figures | {
@@ -130,16 +131,16 @@ class VqganTask:
         if self.codebook is None:
             self._begin(model, torch.cat([*self._start, flat]))
         assert self.codebook is not None
-        indices = model.ladder.nearest(z.detach(), model.shape.top)
-        c = model.ladder.look_up(indices, model.shape.top)
+        indices = model.ladder.nearest(z.detach(), self.config.bits)
+        c = model.ladder.look_up(indices, self.config.bits)
         self._assigned = flat, indices.reshape(-1)
         commitment = (z - c).square().sum(1).mean()
         return z + (c - z).detach(), commitment, perplexity(self.codebook.counts)
 
     def _begin(self, model: Vqgan, vectors: Tensor) -> None:
         generator = torch.Generator().manual_seed(self.recipe.seed)
-        codewords = spherical_kmeans(vectors, 2**model.shape.top, generator)
-        model.ladder.rung(model.shape.top).copy_(codewords)
+        codewords = spherical_kmeans(vectors, 2**self.config.bits, generator)
+        model.ladder.rung(self.config.bits).copy_(codewords)
         self.codebook = MovingCodebook(codewords)
         self._start = []
 
@@ -157,7 +158,7 @@ class VqganTask:
         }
 
     def _decoder_loss(
-        self, model: Vqgan, x: Tensor, rate: Tensor
+        self, model: Vqgan, x: Tensor, rate: Tensor, progress: Progress
     ) -> tuple[Tensor, dict[str, float]]:
         shape = model.shape
         with torch.no_grad():
@@ -171,26 +172,54 @@ class VqganTask:
                 if bool(of_rung.any()):
                     indices = model.ladder.nearest(z[of_rung], bits)
                     codewords[of_rung] = model.ladder.look_up(indices, bits)
-        x_hat = model.decoder(codewords, torch.ones_like(z[:, :1]), rungs)
-        return self._distance(x, x_hat)
+            codewords, trust = self._lose(codewords)
+        x_hat = model.decoder(codewords, trust, rungs)
+        loss, figures = self._distance(x, x_hat)
+        if self.config.adversarial and progress.part > 0.9 * self.config.adversarial_from:
+            self.adversary = self.adversary or Adversary(x.device)
+            figures["adversary"] = self.adversary.learn(x, x_hat)
+            if progress.part > self.config.adversarial_from:
+                loss = self.adversary.join(loss, x_hat, self.config.adversarial)
+        return loss, figures
+
+    def _lose(self, codewords: Tensor) -> tuple[Tensor, Tensor]:
+        """Take away some indices of some crops, as a channel does; returns the trust in the rest.
+
+        Half of the lost ones are unknown, the others guessed wrong: they get a neighbour's codeword
+        and some trust.
+        """
+        n, _, h, w = codewords.shape
+        trust = torch.ones(n, 1, h, w, device=codewords.device)
+        hit = torch.rand(n, device=codewords.device) < self.config.lost
+        share = 0.5 * torch.rand(n, 1, 1, 1, device=codewords.device) * hit[:, None, None, None]
+        lost = torch.rand_like(trust) < share
+        guessed = lost & (torch.rand_like(trust) < 0.5)
+        shift = [(-1, 0), (1, 0), (0, -1), (0, 1)][int(torch.randint(0, 4, ()))]
+        codewords = torch.where(guessed, codewords.roll(shift, (2, 3)), codewords)
+        doubt = torch.where(guessed, torch.rand_like(trust), torch.zeros_like(trust))
+        return codewords, torch.where(lost, doubt, trust)
 
     def after_step(self, model: nn.Module) -> None:
         """Move the codebook to the means of what was assigned to it."""
         if self.codebook is not None and self._assigned is not None:
             assert isinstance(model, Vqgan)
             codewords = self.codebook.update(*self._assigned)
-            model.ladder.rung(model.shape.top).copy_(codewords)
+            model.ladder.rung(self.config.bits).copy_(codewords)
             self._assigned = None
 
     def state(self) -> dict[str, Any]:
-        """Return the averages of the codebook."""
-        return self.codebook.state() if self.codebook is not None else {}
+        """Return the averages of the codebook and the adversary."""
+        parts = {"codebook": self.codebook, "adversary": self.adversary}
+        return {name: part.state() for name, part in parts.items() if part is not None}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Undo :meth:`state`."""
-        if state:
-            self.codebook = MovingCodebook(state["sums"])
-            self.codebook.restore(state)
+        if "codebook" in state:
+            self.codebook = MovingCodebook(state["codebook"]["sums"])
+            self.codebook.restore(state["codebook"])
+        if "adversary" in state:
+            self.adversary = Adversary(state["adversary"]["net"]["main.0.weight"].device)
+            self.adversary.restore(state["adversary"])
 
     @torch.no_grad()
     def validate(
@@ -199,12 +228,12 @@ class VqganTask:
         """Measure LPIPS (AlexNet) and PSNR at some rungs, of uncoded indices."""
         assert isinstance(model, Vqgan)
         assert self.metric is not None
-        rungs = _VALID_RUNGS if self._has_ladder else (model.shape.top,)
+        rungs = _VALID_RUNGS if self._has_ladder else (self.config.bits,)
         points = []
         for bits in rungs:
             figures, used = [], torch.zeros(2**bits)
             for picture in pictures:
-                x = _middle(picture).to(device)[None].float() / 127.5 - 1
+                x = middle(picture).to(device)[None].float() / 127.5 - 1
                 with torch.autocast(device.type, torch.bfloat16):
                     z = model.encoder(x.contiguous(memory_format=torch.channels_last))
                     indices = model.ladder.nearest(z, bits)
@@ -215,10 +244,12 @@ class VqganTask:
                 mse = float((x_hat - x).square().mean()) / 4
                 figures.append((float(self.metric(x, x_hat)), -10 * math.log10(max(mse, 1e-9))))
                 used += torch.bincount(indices.reshape(-1).cpu(), minlength=2**bits)
-            lpips, psnr = np.mean(figures, axis=0)
+            lpips, psnr = np.mean(figures, axis=0).tolist()
             points.append([bits, lpips, psnr, perplexity(used)])
         row: dict[str, Any] = {}
-        for bits, lpips, psnr, spread in points:
+        measured = {p[0]: p for p in points}
+        for bits in _VALID_RUNGS:
+            _, lpips, psnr, spread = measured.get(bits, [bits, math.nan, math.nan, math.nan])
             row |= {
                 f"lpips@{bits}": round(lpips, 5),
                 f"psnr@{bits}": round(psnr, 3),
@@ -232,20 +263,22 @@ class VqganTask:
         return Validation(last[1], text, row, points)
 
     def finish(
-        self, model: nn.Module, pictures: list[Tensor]
+        self, model: nn.Module, pictures: list[Tensor], tables: dict[str, Tensor] | None
     ) -> tuple[dict[str, Tensor] | None, str]:
-        """After stage ``codebook`` build the ladder; then learn where the index coder starts."""
+        """Build the ladder and learn where the index coder starts; ``decoder`` keeps both."""
         assert isinstance(model, Vqgan)
         done = "decoder trained"
+        if self.config.stage == "decoder" and tables is not None:
+            return tables, done
         if self.config.stage == "codebook":
-            fit_ladder(model, pictures)
+            fit_ladder(model, pictures, model.ladder.rung(self.config.bits).clone())
             self._has_ladder = True
             done = "ladder built"
         if not has_coder():
             return None, done + ", index coder starts empty, since it is not installed here"
         start = fit_start(model, pictures)
-        tables = {"counts": start.counts, "weights": start.weights}
-        return {k: torch.from_numpy(v) for k, v in tables.items()}, done
+        arrays = {"counts": start.counts, "weights": start.weights}
+        return {k: torch.from_numpy(v) for k, v in arrays.items()}, done
 
     def export(
         self,
@@ -282,66 +315,3 @@ class VqganTask:
             training=training,
         )
         return card, stream | network
-
-
-@torch.no_grad()
-def fit_ladder(model: Vqgan, pictures: list[Tensor]) -> None:
-    """Pair the finest codebook upwards and re-estimate each rung from the encoder's vectors.
-
-    Args:
-        model: Trained at the top rung; its ladder is replaced.
-        pictures: Of the training set, uint8 ``(3, H, W)``.
-    """
-    top = model.shape.top
-    device = model.ladder.vectors.device
-    vectors = []
-    for picture in pictures[:: max(1, len(pictures) // 200)]:
-        x = _middle(picture).to(device)[None].float() / 127.5 - 1
-        with torch.autocast(device.type, torch.bfloat16):
-            z = model.encoder(x.contiguous(memory_format=torch.channels_last))
-        vectors.append(z.permute(0, 2, 3, 1).reshape(-1, z.shape[1]))
-    z = torch.cat(vectors)
-    use = torch.bincount((z @ model.ladder.rung(top).T).argmax(1), minlength=2**top)
-    heap, _ = build_ladder(
-        model.ladder.rung(top).cpu().numpy(), use.cpu().numpy(), model.shape.bottom
-    )
-    model.ladder.vectors.copy_(torch.from_numpy(heap))
-    for bits in range(model.shape.bottom, top):
-        rung = model.ladder.rung(bits)
-        owner = (z @ rung.T).argmax(1)
-        sums = torch.zeros_like(rung).index_add_(0, owner, z)
-        used = sums.square().sum(1, keepdim=True) > 0
-        rung.copy_(torch.where(used, F.normalize(sums, dim=1), rung))
-
-
-def _middle(picture: Tensor) -> Tensor:
-    """Return the middle of a picture, sides multiples of 16 and at most 512."""
-    sides = [min(_VALID_SIDE, s // DOWNSAMPLING * DOWNSAMPLING) for s in picture.shape[1:]]
-    top, left = ((s - n) // 2 for s, n in zip(picture.shape[1:], sides, strict=True))
-    return picture[:, top : top + sides[0], left : left + sides[1]]
-
-
-@torch.no_grad()
-def fit_start(model: Vqgan, pictures: list[Tensor]) -> TreeStart:
-    """Learn what the index coder knows before the first bit, from all rungs of training pictures.
-
-    Args:
-        model: With its ladder.
-        pictures: Of the training set, uint8 ``(3, H, W)``; the middle of each is used.
-    """
-    device = model.ladder.vectors.device
-    same: dict[tuple[int, int], list[Tensor]] = {}
-    for picture in pictures:
-        x = _middle(picture).to(device)[None].float() / 127.5 - 1
-        with torch.autocast(device.type, torch.bfloat16):
-            z = model.encoder(x.contiguous(memory_format=torch.channels_last))
-        same.setdefault((z.shape[2], z.shape[3]), []).append(z)
-    grids = []
-    for bits in [*range(model.shape.bottom, model.shape.top), model.shape.top]:
-        for parts in same.values():
-            for at in range(0, len(parts), _TOGETHER):
-                z = torch.cat(parts[at : at + _TOGETHER])
-                grids.append((model.ladder.nearest(z, bits).cpu().numpy(), bits))
-    # Rungs take turns, so that the last one does not leave the strongest trace.
-    order = np.random.default_rng(0).permutation(len(grids))
-    return learn_start([grids[i] for i in order], _MOST_COUNTS)
