@@ -113,7 +113,7 @@ def test_hand_made_gain_map_of_zeros_decodes_as_none(codec, picture):
 
 def test_large_pictures_are_tiled(codec, monkeypatch):
     monkeypatch.setattr(plan, "TILED_ABOVE", 64 * 64)
-    monkeypatch.setattr(plan, "_TILE", 4)
+    monkeypatch.setattr(plan, "TILE_PIXELS", 64)
     monkeypatch.setattr("lic.container.stream.TILED_ABOVE", 64 * 64)
     monkeypatch.setattr("lic.container.stream.TILE_PIXELS", 64)
     encoded = codec.encode(Picture(photo(150, 200)), 50, reconstruct=True)

@@ -1,4 +1,4 @@
-"""``lic models``: list, verify and export weights."""
+"""``lic models``: list, verify, export and import weights; codebooks of all sizes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["models"]
 
 @click.group()
 def models() -> None:
-    """List, verify and export weights."""
+    """List, verify, export and import weights; make codebooks."""
 
 
 @models.command("list")
@@ -79,3 +79,55 @@ def export(run: str, name: str | None, output: str, force: bool) -> None:
 
     card = export_run(run, output, name=name, force=force)
     click.echo(f"{card.path}: {card.path.stat().st_size} bytes, fingerprint {card.prefix().hex()}")
+
+
+@models.command("import-vqgan")
+@click.argument("checkpoint", type=click.Path(dir_okay=False, exists=True))
+@click.option("--codebook-size", type=int, default=1024, show_default=True, help="Power of two.")
+@click.option("--data", multiple=True, metavar="DIR", help="Pictures to count codewords on.")
+@click.option("--name", default="vqgan-imported", show_default=True, help="File name.")
+@click.option("-o", "--output", default=".", show_default=True, help="Folder for both files.")
+@click.option("-f", "--force", is_flag=True, help="Replace existing files.")
+def import_vqgan(checkpoint: str, codebook_size: int, **given: Any) -> None:
+    """Turn a CHECKPOINT of taming-transformers' VQGAN into weights.
+
+    The architecture follows from the tensors; no code of the file is run. With --data codewords
+    are weighted by their use and the index coder learns from the same pictures.
+    """
+    from lic.training.importing import import_checkpoint
+
+    card, told = import_checkpoint(checkpoint, codebook_size, **given)
+    click.echo(f"{card.path}: {card.path.stat().st_size} bytes, fingerprint {card.prefix().hex()}")
+    click.echo(told)
+
+
+@models.command()
+@click.argument("weights")
+@click.option("--data", multiple=True, required=True, metavar="DIR", help="Training pictures.")
+@click.option(
+    "--sizes",
+    default="8,16,32,64,128,256,512,1024",
+    show_default=True,
+    metavar="LIST",
+    help="Codewords of each rung, doubling.",
+)
+@click.option("--finest", type=int, help="Split up to so many codewords behind the last size.")
+@click.option("--compare", is_flag=True, help="Also fit each size alone, and tell the errors.")
+@click.option("--name", default="vqgan", show_default=True, help="File name.")
+@click.option("-o", "--output", default=".", show_default=True, help="Folder for both files.")
+@click.option("-f", "--force", is_flag=True, help="Replace existing files.")
+def kmeans(weights: str, sizes: str, **given: Any) -> None:
+    """Make the nested codebooks of vqgan WEIGHTS anew, by k-means at the largest of the sizes.
+
+    Files of the old codebooks need the old weights.
+    """
+    from lic.errors import UsageProblem
+    from lic.training.ladder import make_ladder
+
+    try:
+        numbers = [int(s) for s in sizes.split(",")]
+    except ValueError as error:
+        raise UsageProblem(f"--sizes {sizes}: numbers with commas between are expected") from error
+    card, told = make_ladder(weights, numbers, **given)
+    click.echo(f"{card.path}: {card.path.stat().st_size} bytes, fingerprint {card.prefix().hex()}")
+    click.echo(told)

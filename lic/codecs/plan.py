@@ -16,9 +16,7 @@ from lic.errors import LicError
 __all__ = ["DOWNSAMPLING", "Plan", "finite", "has_fast_bfloat16", "in_order"]
 
 DOWNSAMPLING = 16
-"""Pixels a side of a position of the latent or index grid, for every family."""
-
-_TILE = TILE_PIXELS // DOWNSAMPLING
+"""Pixels a side of a position of the latent or index grid, for every network that ships."""
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -26,15 +24,21 @@ Out = TypeVar("Out")
 
 @dataclass(frozen=True)
 class Plan:
-    """Sizes that follow from a picture's width and height."""
+    """Sizes that follow from a picture's width and height.
+
+    Attributes:
+        height, width: Pixels.
+        step: Pixels a side of a position of the grid, a divisor of a tile's side.
+    """
 
     height: int
     width: int
+    step: int = DOWNSAMPLING
 
     @property
     def grid(self) -> tuple[int, int]:
         """Rows and columns of the grid."""
-        return -(-self.height // DOWNSAMPLING), -(-self.width // DOWNSAMPLING)
+        return -(-self.height // self.step), -(-self.width // self.step)
 
     @property
     def tiled(self) -> bool:
@@ -46,10 +50,11 @@ class Plan:
         h, w = self.grid
         if not self.tiled:
             return [(slice(0, h), slice(0, w))]
+        side = TILE_PIXELS // self.step
         return [
-            (slice(top, min(top + _TILE, h)), slice(left, min(left + _TILE, w)))
-            for top in range(0, h, _TILE)
-            for left in range(0, w, _TILE)
+            (slice(top, min(top + side, h)), slice(left, min(left + side, w)))
+            for top in range(0, h, side)
+            for left in range(0, w, side)
         ]
 
 

@@ -69,7 +69,7 @@ def _steps(codec: Codec) -> int:
 
 
 def _quality(step: int, codec: Codec) -> float:
-    return 100 * step / (_steps(codec) - 1)
+    return 100 * step / max(1, _steps(codec) - 1)
 
 
 def _psnr(picture: Picture, encoded: Encoded) -> float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from lic.codecs.indices import (
     encode_indices,
     index_bits,
 )
-from lic.codecs.plan import DOWNSAMPLING, Plan, finite, has_fast_bfloat16, in_order
+from lic.codecs.plan import Plan, finite, has_fast_bfloat16, in_order
 from lic.codecs.strips import run_strips
 from lic.coding.symbols import symbol_check
 from lic.coding.tree import TreeStart
@@ -33,6 +33,9 @@ from lic.errors import LicError, StreamError, UsageProblem
 from lic.networks.vqgan import Vqgan, VqganShape
 from lic.pictures import Picture, pad_to_multiple
 from lic.weights import Card, find_weights, load_tensors
+
+if TYPE_CHECKING:
+    from lic.networks.taming import TamingVqgan
 
 __all__ = ["VqganCodec"]
 
@@ -59,8 +62,7 @@ class VqganCodec:
         self.card = card or find_weights(self.name)
         self.threads = max(1, threads)
         tensors = load_tensors(self.card)
-        shape = VqganShape(**self.card.shape())
-        model = Vqgan(shape)
+        model = _networks(self.card)
         network = {
             k.removeprefix("net."): v.float() for k, v in tensors.items() if k.startswith("net.")
         }
@@ -71,10 +73,11 @@ class VqganCodec:
         self.start = TreeStart(
             tensors["codebook.counts"].numpy(), tensors["codebook.weights"].numpy()
         )
-        self.bottom, self.top = shape.bottom, shape.top
+        self.bottom, self.top = model.shape.bottom, model.shape.top
+        self.step = model.shape.downsampling
         self.quality_steps = self.top - self.bottom + 1
         self.default_qualities = tuple(
-            round(100 * i / (self.quality_steps - 1), 2) for i in range(self.quality_steps)
+            round(100 * i / max(1, self.quality_steps - 1), 2) for i in range(self.quality_steps)
         )
         self.model = model.eval().requires_grad_(False)
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -100,7 +103,7 @@ class VqganCodec:
         coder = options.get("index_coder") or DEFAULT_CODER
         if coder not in CODERS:
             raise UsageProblem(f"no index coder '{coder}'; known: {', '.join(CODERS)}")
-        plan = Plan(picture.height, picture.width)
+        plan = Plan(picture.height, picture.width, self.step)
         indices = self.encode_latents(picture, bits, plan)
         stream = self.write_indices(indices, bits, coder, plan, like=picture)
         shown = self._show(indices, bits, plan, stream) if options.get("reconstruct") else None
@@ -118,7 +121,7 @@ class VqganCodec:
 
     def encode_latents(self, picture: Picture, bits: int, plan: Plan) -> np.ndarray:
         """Picture to indices, int64 ``(h, w)``."""
-        pixels = torch.from_numpy(pad_to_multiple(picture.pixels, DOWNSAMPLING))
+        pixels = torch.from_numpy(pad_to_multiple(picture.pixels, self.step))
         levels = pixels.permute(2, 0, 1)[None]
 
         def analyse(rows: Tensor, _where: tuple[int, int]) -> Tensor:
@@ -127,7 +130,7 @@ class VqganCodec:
             return self.model.ladder.nearest(z, bits)[:, None]
 
         with torch.inference_mode():
-            found = run_strips(analyse, levels, *plan.grid, DOWNSAMPLING, 1, self.threads, _HALO)
+            found = run_strips(analyse, levels, *plan.grid, self.step, 1, self.threads, _HALO)
         return found[0, 0].numpy()
 
     def write_indices(
@@ -176,11 +179,11 @@ class VqganCodec:
             StreamError: The payload is damaged, or names a rung or coder that is not there.
         """
         indices, bits = self.read_indices(stream)
-        return self._show(indices, bits, Plan(stream.height, stream.width), stream)
+        return self._show(indices, bits, Plan(stream.height, stream.width, self.step), stream)
 
     def read_indices(self, stream: Stream) -> tuple[np.ndarray, int]:
         """Stream to indices ``(h, w)`` int64 and their bits; mirrors :meth:`write_indices`."""
-        plan = Plan(stream.height, stream.width)
+        plan = Plan(stream.height, stream.width, self.step)
         number, bits = divmod(stream.quality, 16)
         names = {v: k for k, v in CODERS.items()}
         if not self.bottom <= bits <= self.top:
@@ -223,7 +226,7 @@ class VqganCodec:
 
         with torch.inference_mode():
             source = torch.from_numpy(indices)[None, None]
-            x = run_strips(synthesise, source, *plan.grid, 1, DOWNSAMPLING, self.threads, _HALO)
+            x = run_strips(synthesise, source, *plan.grid, 1, self.step, self.threads, _HALO)
         return x[0, :, : plan.height, : plan.width].permute(1, 2, 0).contiguous().numpy()
 
     # -- one rung from another --------------------------------------------------------------
@@ -241,7 +244,7 @@ class VqganCodec:
             raise UsageProblem(f"the file has a codebook of {2**bits}; {2**wanted} is larger")
         coarse = indices >> (bits - wanted)
         coder = next(k for k, v in CODERS.items() if v == stream.quality >> 4)
-        plan = Plan(stream.height, stream.width)
+        plan = Plan(stream.height, stream.width, self.step)
         written = self.write_indices(coarse, wanted, coder, plan, like=stream)
         return Encoded(write_stream(written), self._details(coarse, wanted, written))
 
@@ -266,3 +269,12 @@ class VqganCodec:
         rungs = self.top - self.bottom + 1
         checksum = coder_checksum(self.start, self.bottom, self.top)
         return checksum, f"index coder, integers alone, {rungs} rungs"
+
+
+def _networks(card: Card) -> Vqgan | TamingVqgan:
+    """Return networks of the shape that the card tells: ours, or those of an imported model."""
+    if "ch_mult" in card.network:
+        from lic.networks.taming import TamingShape, TamingVqgan
+
+        return TamingVqgan(TamingShape(**card.shape()))
+    return Vqgan(VqganShape(**card.shape()))

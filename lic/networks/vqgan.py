@@ -53,6 +53,11 @@ class VqganShape:
     encoder_blocks: tuple[int, int, int] = (1, 1, 2)
     decoder_blocks: tuple[int, int, int] = (2, 2, 4)
 
+    @property
+    def downsampling(self) -> int:
+        """Pixels a side of one index."""
+        return DOWNSAMPLING
+
 
 def _blocks(width: int, count: int) -> nn.Sequential:
     return nn.Sequential(*(ResidualBlock(width, count) for _ in range(count)))
@@ -123,15 +128,15 @@ class VqDecoder(nn.Module):
 
 
 class Ladder(nn.Module):
-    """Codebooks of 2^bottom to 2^top unit vectors, nested: the parent of an index is index >> 1.
+    """Codebooks of 2^bottom to 2^top vectors, nested: the parent of an index is index >> 1.
 
     All rungs stand in one table, as in a heap: rung r has rows 2^r to 2^(r + 1).
     """
 
-    def __init__(self, shape: VqganShape):
+    def __init__(self, embed: int, bottom: int, top: int):
         super().__init__()
-        self.bottom, self.top = shape.bottom, shape.top
-        start = torch.randn(2 ** (shape.top + 1), shape.embed)
+        self.bottom, self.top = bottom, top
+        start = torch.randn(2 ** (top + 1), embed)
         self.vectors: Tensor
         self.register_buffer("vectors", F.normalize(start, dim=1))
 
@@ -140,14 +145,14 @@ class Ladder(nn.Module):
         return self.vectors[2**bits : 2 ** (bits + 1)]
 
     def nearest(self, z: Tensor, bits: int) -> Tensor:
-        """Return indices ``(N, h, w)`` int64 of the nearest codewords to ``(N, embed, h, w)``.
-
-        Codewords have unit length, so the nearest has the largest scalar product.
-        """
+        """Return indices ``(N, h, w)`` int64 of the nearest codewords to ``(N, embed, h, w)``."""
         n, _, h, w = z.shape
         flat = z.float().permute(0, 2, 3, 1).reshape(-1, z.shape[1])
+        codebook = self.rung(bits)
+        # |z - c|^2 is smallest where z c - |c|^2 / 2 is largest.
+        half = codebook.square().sum(1) / 2
         with torch.autocast(z.device.type, enabled=False):
-            return (flat @ self.rung(bits).T).argmax(1).view(n, h, w)
+            return (flat @ codebook.T - half).argmax(1).view(n, h, w)
 
     def look_up(self, indices: Tensor, bits: int) -> Tensor:
         """Return codewords ``(N, embed, h, w)`` of indices ``(N, h, w)``."""
@@ -165,7 +170,7 @@ class Vqgan(nn.Module):
         super().__init__()
         self.shape = shape
         self.encoder = VqEncoder(shape)
-        self.ladder = Ladder(shape)
+        self.ladder = Ladder(shape.embed, shape.bottom, shape.top)
         self.decoder = VqDecoder(shape)
 
     def use_bfloat16(self) -> None:

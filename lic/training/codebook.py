@@ -114,18 +114,19 @@ def split_codewords(parents: Tensor, vectors: Tensor, rounds: int = 8) -> Tensor
 
 
 def build_ladder(
-    codewords: np.ndarray, weights: np.ndarray, bottom: int
+    codewords: np.ndarray, weights: np.ndarray, bottom: int, *, unit: bool = True
 ) -> tuple[np.ndarray, np.ndarray]:
     """Pair codewords upwards into nested codebooks.
 
     At each rung codewords are joined in pairs by a matching of least total Ward cost
     w_a w_b / (w_a + w_b) |a - b|^2 among near neighbours; a parent is the weighted mean of its two
-    children, brought to unit length.
+    children.
 
     Args:
-        codewords: ``(2^top, C)`` unit vectors.
+        codewords: ``(2^top, C)``.
         weights: ``(2^top,)`` how often each is used.
         bottom: Bits of the coarsest rung.
+        unit: Bring parents to unit length.
 
     Returns:
         The heap of :class:`lic.networks.vqgan.Ladder`, ``(2^(top + 1), C)`` float32, rows below
@@ -141,7 +142,8 @@ def build_ladder(
         parents.append(pairs)
         a, b = (np.array(side) for side in zip(*pairs, strict=True))
         mean = (use[a, None] * vectors[a] + use[b, None] * vectors[b]) / (use[a] + use[b])[:, None]
-        vectors = mean / np.maximum(np.linalg.norm(mean, axis=1, keepdims=True), 1e-9)
+        length = np.linalg.norm(mean, axis=1, keepdims=True) if unit else 1.0
+        vectors = mean / np.maximum(length, 1e-9)
         use = use[a] + use[b]
         levels.append(vectors)
     heap = np.zeros((2 * len(codewords), codewords.shape[1]), np.float32)

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from lic.codecs.indices import coder_checksum
 from lic.codecs.loop import FACTOR_BITS, OFFSET_BITS, CodingLoop
 from lic.coding.fixed import exact_modules
 from lic.coding.tables import ProbabilityTables, gaussian_tables
+from lic.coding.tree import TreeStart
 from lic.networks.context import LatinContext
 from lic.networks.hyperprior import Hyperprior
+from lic.networks.vqgan import Vqgan
 from lic.weights.store import Card, fingerprint
 
-__all__ = ["export_hyperprior", "import_hyperprior", "stream_tensors"]
+if TYPE_CHECKING:
+    from lic.networks.taming import TamingVqgan
+
+__all__ = ["export_hyperprior", "export_vqgan", "import_hyperprior", "stream_tensors"]
 
 _RATES = 256
 
@@ -109,3 +115,38 @@ def import_hyperprior(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         state[target + ".weight"] = tensors[base + ".weight"].float() * 2.0**-bits
         state[target + ".bias"] = tensors[base + ".bias"].float() * 2.0 ** -(bits + 8)
     return state
+
+
+def export_vqgan(
+    model: Vqgan | TamingVqgan,
+    name: str,
+    training: dict[str, Any],
+    start: TreeStart | None = None,
+) -> tuple[Card, dict[str, Tensor]]:
+    """Return card and tensors of a codebook model: halves, ladder, start of the index coder.
+
+    Args:
+        model: With its ladder.
+        name: File name without suffix.
+        training: Recipe and history, for the card.
+        start: What the index coder knows at first; nothing when ``None``.
+    """
+    start = start or TreeStart.empty()
+    stream = {
+        "codebook.counts": torch.from_numpy(start.counts),
+        "codebook.weights": torch.from_numpy(start.weights),
+        "codebook.ladder": model.ladder.vectors.half(),
+    }
+    network = {
+        f"net.{k}": v.half() for k, v in model.state_dict().items() if not k.startswith("ladder.")
+    }
+    card = Card(
+        name=name,
+        family="vqgan",
+        fingerprint=fingerprint(stream),
+        sha256="",
+        loop_checksum=coder_checksum(start, model.shape.bottom, model.shape.top),
+        network=asdict(model.shape),
+        training=training,
+    )
+    return card, stream | network

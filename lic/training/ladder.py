@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lic.coding.tree import TreeStart, learn_start
-from lic.networks.vqgan import DOWNSAMPLING, Vqgan
+from lic.coding.tree import MOST_BITS, TreeStart, learn_start
+from lic.errors import InputError, UsageProblem
+from lic.networks.vqgan import DOWNSAMPLING, Vqgan, VqganShape
 from lic.training.codebook import build_ladder, split_codewords
+from lic.training.data import load_pictures, picture_files
+from lic.training.export import export_vqgan
+from lic.weights.store import Card, check_target, find_weights, load_tensors, save_weights
 
-__all__ = ["fit_ladder", "fit_start", "middle", "vectors_of"]
+if TYPE_CHECKING:
+    from lic.networks.taming import TamingVqgan
+
+__all__ = ["fit_ladder", "fit_start", "kmeans_codewords", "make_ladder", "middle", "vectors_of"]
 
 _SIDE = 512
 _PICTURES = 400
@@ -21,7 +33,7 @@ _MOST_COUNTS = 64
 
 
 @torch.no_grad()
-def vectors_of(model: Vqgan, picture: Tensor) -> Tensor:
+def vectors_of(model: Vqgan | TamingVqgan, picture: Tensor) -> Tensor:
     """Return the encoder's vectors ``(1, embed, h, w)`` of the middle of a uint8 picture."""
     device = model.ladder.vectors.device
     x = middle(picture).to(device)[None].float() / 127.5 - 1
@@ -64,6 +76,29 @@ def fit_ladder(model: Vqgan, pictures: list[Tensor], codewords: Tensor) -> None:
         _estimate(model.ladder.rung(rung + 1), z)
 
 
+def kmeans_codewords(model: Vqgan, pictures: list[Tensor], bits: int) -> Tensor:
+    """Return ``(2^bits, embed)`` unit codewords by scikit-learn's k-means over encoder vectors.
+
+    Args:
+        model: Its encoder is used; where its ladder has the rung, k-means starts there.
+        pictures: Of the training set, uint8 ``(3, H, W)``.
+        bits: Of an index.
+
+    Raises:
+        InputError: scikit-learn is not installed.
+    """
+    try:
+        from sklearn.cluster import KMeans
+    except ImportError as error:
+        raise InputError("scikit-learn is not installed: pip install 'lic[ml]'") from error
+    chosen = pictures[:: max(1, len(pictures) // _PICTURES)]
+    z = torch.cat([vectors_of(model, p).permute(0, 2, 3, 1).flatten(0, 2) for p in chosen])
+    known = model.shape.bottom <= bits <= model.shape.top
+    begin = model.ladder.rung(bits).numpy() if known else "k-means++"
+    found = KMeans(2**bits, init=begin, n_init=1, random_state=0, max_iter=50).fit(z.numpy())
+    return F.normalize(torch.from_numpy(found.cluster_centers_).float(), dim=1)
+
+
 def _estimate(rung: Tensor, z: Tensor) -> None:
     owner = (z @ rung.T).argmax(1)
     sums = torch.zeros_like(rung).index_add_(0, owner, z)
@@ -72,7 +107,7 @@ def _estimate(rung: Tensor, z: Tensor) -> None:
 
 
 @torch.no_grad()
-def fit_start(model: Vqgan, pictures: list[Tensor]) -> TreeStart:
+def fit_start(model: Vqgan | TamingVqgan, pictures: list[Tensor]) -> TreeStart:
     """Learn what the index coder knows before the first bit, from all rungs of training pictures.
 
     Args:
@@ -92,3 +127,90 @@ def fit_start(model: Vqgan, pictures: list[Tensor]) -> TreeStart:
     # Rungs take turns, so that the last one does not leave the strongest trace.
     order = np.random.default_rng(0).permutation(len(grids))
     return learn_start([grids[i] for i in order], _MOST_COUNTS)
+
+
+def make_ladder(
+    weights: str,
+    sizes: list[int],
+    *,
+    data: Sequence[str],
+    output: str,
+    finest: int | None = None,
+    compare: bool = False,
+    name: str = "vqgan",
+    force: bool = False,
+) -> tuple[Card, str]:
+    """Write weights with new nested codebooks.
+
+    Args:
+        weights: Name or path of exported weights.
+        sizes: Codewords of the rungs, powers of two that double.
+        data: Folders of training pictures.
+        output: Folder for both files.
+        finest: Codewords up to which rungs are split behind the last size.
+        compare: Also fit k-means to each size alone, and to the codewords as the paper does.
+        name: File name without suffix.
+        force: Replace existing files.
+
+    Returns:
+        The card, and a table of squared errors between vectors and codewords.
+
+    Raises:
+        UsageProblem: The sizes are not as above, or the files exist.
+        InputError, WeightsError: Pictures or weights cannot be read.
+    """
+    bits = [_bits_of(size) for size in sizes]
+    top = bits[-1] if finest is None else _bits_of(finest)
+    if bits != list(range(bits[0], bits[0] + len(bits))) or top < bits[-1]:
+        raise UsageProblem("sizes have to double from each to the next, up to the finest")
+    target = check_target(output, name, force=force)
+    card = find_weights("vqgan", path=weights) if Path(weights).exists() else find_weights("vqgan")
+    old = VqganShape(**card.shape())
+    tensors = load_tensors(card)
+    model = Vqgan(replace(old, bottom=bits[0], top=top))
+    state = {k[4:]: v.float() for k, v in tensors.items() if k.startswith("net.")}
+    model.load_state_dict(state, strict=False)
+    model.eval().requires_grad_(False)
+    kept = tensors["codebook.ladder"].float()
+    shared = min(len(kept), len(model.ladder.vectors))
+    model.ladder.vectors[:shared] = kept[:shared]
+    pictures = load_pictures(picture_files(data))
+    codewords = kmeans_codewords(model, pictures, bits[-1])
+    fit_ladder(model, pictures, codewords)
+    told = _errors(model, pictures, codewords, compare)
+    training = card.training | {"ladder": {"sizes": sizes, "finest": 2**top, "method": "k-means"}}
+    start = fit_start(model, pictures)
+    return save_weights(target, *export_vqgan(model, name, training, start)), told
+
+
+def _bits_of(size: int) -> int:
+    bits = size.bit_length() - 1
+    if size != 2**bits or not 1 <= bits <= MOST_BITS:
+        raise UsageProblem(f"codebook of {size}: a power of two from 2 to {2**MOST_BITS} is wanted")
+    return bits
+
+
+def _errors(model: Vqgan, pictures: list[Tensor], codewords: Tensor, compare: bool) -> str:
+    """Return the mean squared distance to the nearest codeword of each rung, as a table."""
+    chosen = pictures[1 :: max(2, len(pictures) // _PICTURES)] or pictures
+    z = torch.cat([vectors_of(model, p).permute(0, 2, 3, 1).flatten(0, 2) for p in chosen])
+    heads = ["nested", *(["alone", "of codewords"] if compare else [])]
+    lines = ["codewords  " + "  ".join(f"{h:>12}" for h in heads)]
+    for bits in range(model.shape.bottom, model.shape.top + 1):
+        found = [model.ladder.rung(bits)]
+        if compare:
+            found.append(kmeans_codewords(model, pictures, bits))
+            found.append(_clusters_of(codewords, bits))
+        cells = (f"{2 - 2 * float((z @ c.T).amax(1).mean()):12.5f}" for c in found)
+        lines.append(f"{2**bits:9}  " + "  ".join(cells))
+    return "\n".join(lines)
+
+
+def _clusters_of(codewords: Tensor, bits: int) -> Tensor:
+    """Cluster the codewords themselves, unweighted, as the code of Mao et al. does."""
+    from sklearn.cluster import KMeans
+
+    if 2**bits >= len(codewords):
+        return codewords
+    found = KMeans(2**bits, n_init=1, random_state=0).fit(codewords.numpy())
+    return F.normalize(torch.from_numpy(found.cluster_centers_).float(), dim=1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lic.codecs.indices import coder_checksum
 from lic.coding.tree import TreeStart
 from lic.errors import UsageProblem
 from lic.networks.perceptual import LPIPS
@@ -20,11 +18,12 @@ from lic.training.adversary import Adversary
 from lic.training.codebook import MovingCodebook, perplexity, spherical_kmeans
 from lic.training.config import Recipe
 from lic.training.data import principal_components
+from lic.training.export import export_vqgan
 from lic.training.fitting import has_coder
 from lic.training.ladder import fit_ladder, fit_start, middle
 from lic.training.task import Progress, Start, Validation
 from lic.weights.perceptual import read_lpips
-from lic.weights.store import Card, fingerprint
+from lic.weights.store import Card
 
 __all__ = ["VqganTask"]
 
@@ -289,29 +288,5 @@ class VqganTask:
     ) -> tuple[Card, dict[str, Tensor]]:
         """Return card and tensors to ship: halves, the ladder, the start of the index coder."""
         assert isinstance(model, Vqgan)
-        start = TreeStart.empty()
-        found = tables or {
-            "counts": torch.from_numpy(start.counts),
-            "weights": torch.from_numpy(start.weights),
-        }
-        stream = {f"codebook.{k}": v.contiguous() for k, v in found.items()}
-        stream["codebook.ladder"] = model.ladder.vectors.half()
-        network = {
-            f"net.{k}": v.half()
-            for k, v in model.state_dict().items()
-            if not k.startswith("ladder.")
-        }
-        card = Card(
-            name=name,
-            family="vqgan",
-            fingerprint=fingerprint(stream),
-            sha256="",
-            loop_checksum=coder_checksum(
-                TreeStart(found["counts"].numpy(), found["weights"].numpy()),
-                model.shape.bottom,
-                model.shape.top,
-            ),
-            network=asdict(model.shape),
-            training=training,
-        )
-        return card, stream | network
+        start = tables and TreeStart(tables["counts"].numpy(), tables["weights"].numpy())
+        return export_vqgan(model, name, training, start or None)

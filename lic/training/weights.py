@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lic.errors import OutputError, UsageProblem, WeightsError
+from lic.errors import WeightsError
 from lic.training.config import Recipe, to_dict
 from lic.training.run import RunFolder
 from lic.training.task import Start
 from lic.training.tasks import task_of
-from lic.weights.store import Card, find_weights, load_tensors, save_weights
+from lic.weights.store import Card, check_target, find_weights, load_tensors, save_weights
 
 __all__ = ["Run", "export_run", "initial_state", "load_run"]
 
@@ -72,11 +72,7 @@ def export_run(
     """
     run = load_run(path)
     name = name or run.recipe.family
-    if not Path(folder).is_dir():
-        raise OutputError(f"folder '{folder}' does not exist")
-    target = Path(folder) / f"{name}.safetensors"
-    if target.exists() and not force:
-        raise UsageProblem(f"'{target}' exists; pass --force to replace it")
+    check_target(folder, name, force=force)
     state = run.state
     this_run = {
         "recipe": to_dict(run.recipe),

@@ -14,12 +14,20 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lic.errors import OutputError, WeightsError
+from lic.errors import OutputError, UsageProblem, WeightsError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Card", "find_weights", "fingerprint", "list_cards", "load_tensors", "save_weights"]
+__all__ = [
+    "Card",
+    "check_target",
+    "find_weights",
+    "fingerprint",
+    "list_cards",
+    "load_tensors",
+    "save_weights",
+]
 
 FINGERPRINT_BYTES = 3
 _PACKAGE = Path(__file__).parent
@@ -86,6 +94,21 @@ def _cards_at(place: Path) -> list[Card]:
 def list_cards() -> list[Card]:
     """Return the cards of all weights that can be found, earlier places first."""
     return [card for place in _folders() for card in _cards_at(place)]
+
+
+def check_target(folder: str | Path, name: str, *, force: bool) -> Path:
+    """Return the folder for new weights, before anything expensive is done.
+
+    Raises:
+        OutputError: The folder does not exist.
+        UsageProblem: The weights exist and ``force`` is not given.
+    """
+    if not Path(folder).is_dir():
+        raise OutputError(f"folder '{folder}' does not exist")
+    target = Path(folder) / f"{name}.safetensors"
+    if target.exists() and not force:
+        raise UsageProblem(f"'{target}' exists; pass --force to replace it")
+    return Path(folder)
 
 
 def find_weights(
