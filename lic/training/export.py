@@ -129,12 +129,13 @@ def export_vqgan(
         model: With its ladder.
         name: File name without suffix.
         training: Recipe and history, for the card.
-        start: What the index coder knows at first; nothing when ``None``.
+        start: What the index coder knows at first; nothing, in no bytes, when ``None``.
     """
-    start = start or TreeStart.empty()
+    none = torch.zeros(0, dtype=torch.uint8)
+    checksum = coder_checksum(start or TreeStart.empty(), model.shape.bottom, model.shape.top)
     stream = {
-        "codebook.counts": torch.from_numpy(start.counts),
-        "codebook.weights": torch.from_numpy(start.weights),
+        "codebook.counts": none if start is None else torch.from_numpy(start.counts),
+        "codebook.weights": none.int() if start is None else torch.from_numpy(start.weights),
         "codebook.ladder": model.ladder.vectors.half(),
     }
     network = {
@@ -145,7 +146,7 @@ def export_vqgan(
         family="vqgan",
         fingerprint=fingerprint(stream),
         sha256="",
-        loop_checksum=coder_checksum(start, model.shape.bottom, model.shape.top),
+        loop_checksum=checksum,
         network=asdict(model.shape),
         training=training,
     )

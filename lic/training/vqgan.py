@@ -62,7 +62,8 @@ class VqganTask:
         state["ladder.vectors"] = tensors["codebook.ladder"].float()
         runs = list(card.training.get("runs", []))
         tables = {k: tensors[f"codebook.{k}"] for k in ("counts", "weights")}
-        return Start(state, VqganShape(**card.shape()), runs, tables)
+        known = bool(tables["counts"].numel())
+        return Start(state, VqganShape(**card.shape()), runs, tables if known else None)
 
     def build(self, pictures: list[Tensor]) -> nn.Module:
         """Return fresh networks; the codebook starts later, from the encoder's own vectors."""
@@ -84,13 +85,14 @@ class VqganTask:
         return state
 
     def prepare(self, model: nn.Module, device: torch.device) -> None:
-        """Load LPIPS; in stage ``decoder`` freeze what old files depend on."""
+        """Load LPIPS where it has a weight; stage ``decoder`` freezes what old files need."""
         assert isinstance(model, Vqgan)
-        arrays = read_lpips(self.config.backbone)
-        self.lpips = LPIPS(arrays, self.config.backbone).to(device)
-        self.metric = self.lpips
-        if self.config.backbone != "alex":
-            self.metric = LPIPS(read_lpips("alex"), "alex").to(device)
+        if self.config.perceptual:
+            arrays = read_lpips(self.config.backbone)
+            self.lpips = LPIPS(arrays, self.config.backbone).to(device)
+            self.metric = self.lpips
+            if self.config.backbone != "alex":
+                self.metric = LPIPS(read_lpips("alex"), "alex").to(device)
         if self.config.stage == "decoder":
             model.encoder.requires_grad_(False)
 
@@ -144,17 +146,16 @@ class VqganTask:
         self._start = []
 
     def _distance(self, x: Tensor, x_hat: Tensor) -> tuple[Tensor, dict[str, float]]:
-        assert self.lpips is not None
         pixel = _PIXEL_LOSSES[self.recipe.loss](x_hat, x)
+        mse = float(F.mse_loss(x_hat.detach(), x)) / 4
+        figures = {"psnr": -10 * math.log10(max(mse, 1e-9))}
+        if self.lpips is None:
+            return self.config.pixel * pixel, figures
         # The first layer of AlexNet has a stride of 4: a fixed grid would leave a pattern.
         top, left = (int(v) for v in torch.randint(0, 4, (2,)))
         perceptual = self.lpips(x[:, :, top:, left:], x_hat[:, :, top:, left:]).mean()
-        mse = float(F.mse_loss(x_hat.detach(), x)) / 4
         loss = self.config.pixel * pixel + self.config.perceptual * perceptual
-        return loss, {
-            "lpips": float(perceptual.detach()),
-            "psnr": -10 * math.log10(max(mse, 1e-9)),
-        }
+        return loss, {"lpips": float(perceptual.detach())} | figures
 
     def _decoder_loss(
         self, model: Vqgan, x: Tensor, rate: Tensor, progress: Progress
@@ -224,10 +225,14 @@ class VqganTask:
     def validate(
         self, model: nn.Module, tables: Any, pictures: list[Tensor], device: torch.device
     ) -> Validation:
-        """Measure LPIPS (AlexNet) and PSNR at some rungs, of uncoded indices."""
+        """Measure LPIPS (AlexNet) and PSNR at some rungs, of uncoded indices.
+
+        Without LPIPS in the recipe the number is the negative PSNR.
+        """
         assert isinstance(model, Vqgan)
-        assert self.metric is not None
-        rungs = _VALID_RUNGS if self._has_ladder else (self.config.bits,)
+        rungs = [self.config.bits]
+        if self._has_ladder:
+            rungs = [b for b in _VALID_RUNGS if model.shape.bottom <= b <= model.shape.top]
         points = []
         for bits in rungs:
             figures, used = [], torch.zeros(2**bits)
@@ -241,7 +246,8 @@ class VqganTask:
                     x_hat = model.decoder(codewords, trust, torch.tensor([bits], device=device))
                 x_hat = ((x_hat + 1) * 127.5).round().clamp(0, 255) / 127.5 - 1
                 mse = float((x_hat - x).square().mean()) / 4
-                figures.append((float(self.metric(x, x_hat)), -10 * math.log10(max(mse, 1e-9))))
+                distance = math.nan if self.metric is None else float(self.metric(x, x_hat))
+                figures.append((distance, -10 * math.log10(max(mse, 1e-9))))
                 used += torch.bincount(indices.reshape(-1).cpu(), minlength=2**bits)
             lpips, psnr = np.mean(figures, axis=0).tolist()
             points.append([bits, lpips, psnr, perplexity(used)])
@@ -259,7 +265,7 @@ class VqganTask:
             f"LPIPS {last[1]:.4f}, {last[2]:.2f} dB, "
             f"{last[3]:.0f} of {2 ** int(last[0])} codewords in use"
         )
-        return Validation(last[1], text, row, points)
+        return Validation(-last[2] if self.metric is None else last[1], text, row, points)
 
     def finish(
         self, model: nn.Module, pictures: list[Tensor], tables: dict[str, Tensor] | None
