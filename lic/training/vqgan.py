@@ -49,6 +49,7 @@ class VqganTask:
         self.codebook: MovingCodebook | None = None
         self.adversary: Adversary | None = None
         self._has_ladder = self.config.stage == "decoder"
+        self._goes_on = False
         self._start: list[Tensor] = []
         self._assigned: tuple[Tensor, Tensor] | None = None
 
@@ -82,10 +83,14 @@ class VqganTask:
         """
         if old != VqganShape(**self.recipe.network):
             raise UsageProblem("the weights' network has another shape than the recipe's")
+        self._goes_on = True
         return state
 
     def prepare(self, model: nn.Module, device: torch.device) -> None:
-        """Load LPIPS where it has a weight; stage ``decoder`` freezes what old files need."""
+        """Load LPIPS where it has a weight; stage ``decoder`` freezes what old files need.
+
+        A run that starts from weights goes on with their codebook.
+        """
         assert isinstance(model, Vqgan)
         if self.config.perceptual:
             arrays = read_lpips(self.config.backbone)
@@ -95,6 +100,8 @@ class VqganTask:
                 self.metric = LPIPS(read_lpips("alex"), "alex").to(device)
         if self.config.stage == "decoder":
             model.encoder.requires_grad_(False)
+        elif self._goes_on:
+            self.codebook = MovingCodebook(model.ladder.rung(self.config.bits).clone())
 
     def loss(
         self, model: nn.Module, x: Tensor, rate: Tensor, progress: Progress
