@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lic.codecs.base import Encoded
 from lic.codecs.loop import CodingLoop, Trace
-from lic.codecs.plan import DOWNSAMPLING, Plan, finite, has_fast_bfloat16, in_order
+from lic.codecs.plan import DOWNSAMPLING, Plan, finite, in_order, ready
 from lic.codecs.quantise import choose_symbols
 from lic.codecs.strips import one_thread, run_strips
 from lic.coding.range_coder import RangeDecoder, RangeEncoder
@@ -25,7 +25,7 @@ from lic.container import Stream, parse_stream, write_stream
 from lic.errors import LicError, StreamError
 from lic.networks.hyperprior import LEVELS, Hyperprior, HyperpriorShape
 from lic.pictures import Picture, pad_to_multiple
-from lic.weights import Card, find_weights, load_tensors
+from lic.weights import Card, find_weights, load_tensors, network_state
 
 __all__ = ["HyperpriorCodec"]
 
@@ -56,16 +56,11 @@ class HyperpriorCodec:
         shape = HyperpriorShape(**self.card.shape())
         model = Hyperprior(shape)
         self.loop = CodingLoop(model.context, tensors)
-        network = {
-            k.removeprefix("net."): v.float() for k, v in tensors.items() if k.startswith("net.")
-        }
+        network = network_state(tensors)
         missing = model.load_state_dict(network, strict=False).missing_keys
         self._check_complete(missing)
         self._deviations = model.deviations[None, :, None, None]
-        self.model = model.eval().requires_grad_(False)
-        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        if has_fast_bfloat16():
-            self.model.use_bfloat16()
+        self.model = ready(model)
 
     def _check_complete(self, missing: list[str]) -> None:
         needed = [n for n in missing if n.startswith(("g_a.", "g_s.", "h_a.", "deviations"))]

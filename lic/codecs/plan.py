@@ -5,7 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from torch import Tensor
 from lic.container.stream import TILE_PIXELS, TILED_ABOVE
 from lic.errors import LicError
 
-__all__ = ["DOWNSAMPLING", "Plan", "finite", "has_fast_bfloat16", "in_order"]
+__all__ = ["DOWNSAMPLING", "Plan", "finite", "has_fast_bfloat16", "in_order", "ready"]
 
 DOWNSAMPLING = 16
 """Pixels a side of a position of the latent or index grid, for every network that ships."""
@@ -72,6 +72,15 @@ def finite(x: Tensor) -> Tensor:
     if not bool(torch.isfinite(x).all()):
         raise LicError("network output is not finite")
     return x
+
+
+def ready(model: Any) -> Any:
+    """Freeze a family's networks for coding, in the layout and precision that this CPU likes."""
+    model.eval().requires_grad_(False)
+    model.to(memory_format=torch.channels_last)
+    if has_fast_bfloat16():
+        model.use_bfloat16()
+    return model
 
 
 def has_fast_bfloat16() -> bool:

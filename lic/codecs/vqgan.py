@@ -24,7 +24,7 @@ from lic.codecs.indices import (
     encode_indices,
     index_bits,
 )
-from lic.codecs.plan import Plan, finite, has_fast_bfloat16, in_order
+from lic.codecs.plan import Plan, finite, in_order, ready
 from lic.codecs.strips import run_strips
 from lic.coding.symbols import symbol_check
 from lic.coding.tree import TreeStart
@@ -32,7 +32,7 @@ from lic.container import Stream, parse_stream, write_stream
 from lic.errors import LicError, StreamError, UsageProblem
 from lic.networks.vqgan import Vqgan, VqganShape
 from lic.pictures import Picture, pad_to_multiple
-from lic.weights import Card, find_weights, load_tensors
+from lic.weights import Card, find_weights, load_tensors, network_state
 
 if TYPE_CHECKING:
     from lic.networks.taming import TamingVqgan
@@ -63,9 +63,7 @@ class VqganCodec:
         self.threads = max(1, threads)
         tensors = load_tensors(self.card)
         model = _networks(self.card)
-        network = {
-            k.removeprefix("net."): v.float() for k, v in tensors.items() if k.startswith("net.")
-        }
+        network = network_state(tensors)
         network["ladder.vectors"] = tensors["codebook.ladder"].float()
         missing = model.load_state_dict(network, strict=False).missing_keys
         if missing:
@@ -78,10 +76,7 @@ class VqganCodec:
         self.default_qualities = tuple(
             round(100 * i / max(1, self.quality_steps - 1), 2) for i in range(self.quality_steps)
         )
-        self.model = model.eval().requires_grad_(False)
-        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        if has_fast_bfloat16():
-            self.model.use_bfloat16()
+        self.model = ready(model)
 
     # -- picture -> bytes -------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from lic.coding.tree import TreeStart
 from lic.networks.context import LatinContext
 from lic.networks.hyperprior import Hyperprior
 from lic.networks.vqgan import Vqgan
-from lic.weights.store import Card, fingerprint
+from lic.weights.store import Card, fingerprint, network_state
 
 if TYPE_CHECKING:
     from lic.networks.taming import TamingVqgan
@@ -106,7 +106,7 @@ def export_hyperprior(
 
 def import_hyperprior(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return a state dict to continue training from exported tensors."""
-    state = {k[4:]: v.float() for k, v in tensors.items() if k.startswith("net.")}
+    state = network_state(tensors)
     state |= {k[6:]: v.float() for k, v in tensors.items() if k.startswith("train.")}
     for key in [k for k in tensors if k.startswith("loop.") and k.endswith(".bits")]:
         base = key.removesuffix(".bits")

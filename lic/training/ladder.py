@@ -18,7 +18,14 @@ from lic.networks.vqgan import DOWNSAMPLING, Vqgan, VqganShape
 from lic.training.codebook import build_ladder, split_codewords
 from lic.training.data import load_pictures, picture_files
 from lic.training.export import export_vqgan
-from lic.weights.store import Card, check_target, find_weights, load_tensors, save_weights
+from lic.weights.store import (
+    Card,
+    check_target,
+    find_weights,
+    load_tensors,
+    network_state,
+    save_weights,
+)
 
 if TYPE_CHECKING:
     from lic.networks.taming import TamingVqgan
@@ -168,7 +175,7 @@ def make_ladder(
     old = VqganShape(**card.shape())
     tensors = load_tensors(card)
     model = Vqgan(replace(old, bottom=bits[0], top=top))
-    state = {k[4:]: v.float() for k, v in tensors.items() if k.startswith("net.")}
+    state = network_state(tensors)
     model.load_state_dict(state, strict=False)
     model.eval().requires_grad_(False)
     kept = tensors["codebook.ladder"].float()

@@ -23,7 +23,7 @@ from lic.training.fitting import has_coder
 from lic.training.ladder import fit_ladder, fit_start, middle
 from lic.training.task import Progress, Start, Validation
 from lic.weights.perceptual import read_lpips
-from lic.weights.store import Card
+from lic.weights.store import Card, network_state
 
 __all__ = ["VqganTask"]
 
@@ -59,7 +59,7 @@ class VqganTask:
 
     def read(self, card: Card, tensors: dict[str, Tensor]) -> Start:
         """Return the state of exported networks."""
-        state = {k[4:]: v.float() for k, v in tensors.items() if k.startswith("net.")}
+        state = network_state(tensors)
         state["ladder.vectors"] = tensors["codebook.ladder"].float()
         runs = list(card.training.get("runs", []))
         tables = {k: tensors[f"codebook.{k}"] for k in ("counts", "weights")}

@@ -1,5 +1,12 @@
 """Trained weights and their cards. Listing reads cards alone and knows no torch."""
 
-from lic.weights.store import Card, find_weights, list_cards, load_tensors, save_weights
+from lic.weights.store import (
+    Card,
+    find_weights,
+    list_cards,
+    load_tensors,
+    network_state,
+    save_weights,
+)
 
-__all__ = ["Card", "find_weights", "list_cards", "load_tensors", "save_weights"]
+__all__ = ["Card", "find_weights", "list_cards", "load_tensors", "network_state", "save_weights"]

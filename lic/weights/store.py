@@ -26,6 +26,7 @@ __all__ = [
     "fingerprint",
     "list_cards",
     "load_tensors",
+    "network_state",
     "save_weights",
 ]
 
@@ -140,6 +141,11 @@ def find_weights(
         )
     wanted = f" ({prefix.hex()}..)" if prefix else ""
     raise WeightsError(f"weights '{family}'{wanted} not found; searched {searched}")
+
+
+def network_state(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the float32 state dict of the networks among a card's tensors."""
+    return {k.removeprefix("net."): v.float() for k, v in tensors.items() if k.startswith("net.")}
 
 
 def load_tensors(card: Card) -> dict[str, Tensor]:
