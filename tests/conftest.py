@@ -11,7 +11,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import pytest
 
-FAMILIES = ("hyperprior",)
+FAMILIES = ("hyperprior", "vqgan")
 """Every family that has tiny test weights; suites run over all of them."""
 
 WEIGHTS = Path(__file__).parent / "weights"

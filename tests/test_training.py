@@ -198,6 +198,22 @@ def test_muon_makes_an_update_with_equal_singular_values():
     assert 0.6 < values.min() < values.max() < 1.4
 
 
+@pytest.mark.parametrize("size", [(64, 16), (16, 64)])
+def test_muon_stays_bounded_in_directions_without_a_gradient(size):
+    """Rounding blew them up when the Gram matrix was bfloat16."""
+    generator = torch.Generator().manual_seed(0)
+    a, b = (
+        torch.randn(size[0], 3, generator=generator),
+        torch.randn(3, size[1], generator=generator),
+    )
+    weight = torch.nn.Parameter(torch.zeros(*size, 1, 1))
+    weight.grad = (a @ b)[..., None, None]
+    Muon([weight], lr=1.0).step()
+    values = torch.linalg.svdvals(weight.detach().flatten(1))
+    scale = max(1.0, size[0] / size[1]) ** 0.5
+    assert 0.5 < values[2] / scale < values[0] / scale < 1.4
+
+
 @pytest.mark.parametrize(
     ("override", "text"),
     [

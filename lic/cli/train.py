@@ -38,7 +38,7 @@ def train(recipe: str | None, **given: Any) -> None:
     from lic.training.loop import train as run_training
     from lic.training.plot import plot_run
     from lic.training.run import RunFolder
-    from lic.training.weights import initial_state
+    from lic.training.weights import initial_state, recipe_for
 
     torch.set_num_threads(given["threads"] or os.cpu_count() or 1)
     if (recipe is None) == (given["resume"] is None):
@@ -50,6 +50,8 @@ def train(recipe: str | None, **given: Any) -> None:
         if given["resume"]
         else load_recipe(str(recipe), given["overrides"])
     )
+    start = initial_state(given["init"], settings) if given["init"] else None
+    settings = recipe_for(start, settings) if start else settings
     stamp = time.strftime("%Y%m%d-%H%M%S")
     folder = given["resume"] or given["out"] or f"runs/{Path(str(recipe)).stem}-{stamp}"
     run = run_training(
@@ -59,7 +61,7 @@ def train(recipe: str | None, **given: Any) -> None:
         list(given["valid"]) or [_from_environment("valid", "--valid")],
         parse_duration(given["budget"]),
         resume=given["resume"] is not None,
-        initial=initial_state(given["init"], settings) if given["init"] else None,
+        initial=start,
         device=given["device"],
     )
     plot_run(run)

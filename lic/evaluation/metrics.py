@@ -64,10 +64,7 @@ def lpips(x: np.ndarray, x_hat: np.ndarray) -> float | None:
     Raises:
         InputError: Its weights are not installed.
     """
-    if min(x.shape[:2]) < _PERCEPTUAL_LEAST_SIDE:
-        return None
-    with _torch().inference_mode():
-        return float(_lpips()(*(2 * p - 1 for p in _pair(x, x_hat))))
+    return _perceptual(_lpips, x, x_hat)
 
 
 def dists(x: np.ndarray, x_hat: np.ndarray) -> float | None:
@@ -81,19 +78,18 @@ def dists(x: np.ndarray, x_hat: np.ndarray) -> float | None:
     Raises:
         InputError: Its weights are not installed.
     """
+    return _perceptual(_dists, x, x_hat)
+
+
+def _perceptual(network: Callable[[], Any], x: np.ndarray, x_hat: np.ndarray) -> float | None:
     if min(x.shape[:2]) < _PERCEPTUAL_LEAST_SIDE:
         return None
-    with _torch().inference_mode():
-        return float(_dists()(*_pair(x, x_hat)))
-
-
-def _torch() -> Any:
-    return optional("torch")
-
-
-def _pair(x: np.ndarray, x_hat: np.ndarray) -> list[Any]:
-    arrays = (a.transpose(2, 0, 1)[None].astype(np.float32) / 255 for a in (x, x_hat))
-    return [_torch().from_numpy(a) for a in arrays]
+    torch = optional("torch")
+    pair = [
+        torch.from_numpy(a.transpose(2, 0, 1)[None].astype(np.float32) / 255) for a in (x, x_hat)
+    ]
+    with torch.inference_mode():
+        return float(network()(*pair))
 
 
 @cache
@@ -101,7 +97,8 @@ def _lpips() -> Any:
     from lic.networks.perceptual import LPIPS
     from lic.weights.perceptual import read_lpips
 
-    return LPIPS(read_lpips("alex"), "alex")
+    network = LPIPS(read_lpips("alex"), "alex")
+    return lambda x, x_hat: network(2 * x - 1, 2 * x_hat - 1)
 
 
 @cache

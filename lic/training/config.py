@@ -78,16 +78,17 @@ class VqganConfig:
 
     Attributes:
         stage: ``codebook`` trains everything at the finest rung; ``decoder`` freezes encoder and
-            codebook and trains the decoder at random rungs, so that old files stay valid.
-        bits: Of an index in stage ``codebook``; coarser and finer rungs are made of it afterwards.
+            codebook and trains the decoder at random rungs, so that old files stay valid; ``rung``
+            tunes the codebook and 1x1 convolutions of an imported model.
+        bits: Of an index in stages ``codebook`` and ``rung``; others are made of it at the end.
         pixel: Weight of the distance of pixels in [-1, 1].
         perceptual: Weight of LPIPS.
         backbone: Of LPIPS, ``alex`` or ``vgg``; needs ``make perceptual``.
         commitment: Weight of the squared distance between a vector and its codeword.
         continuous: Steps before the codebook starts from k-means of the encoder's vectors.
         lost: Part of the crops whose indices are partly lost or wrong (stage ``decoder``).
-        adversarial: Weight of the hinge loss of a PatchGAN (stage ``decoder``), relative to the
-            gradient of the others.
+        adversarial: Weight of the hinge loss of a PatchGAN (not in stage ``codebook``), relative to
+            the gradient of the others.
         adversarial_from: Part of the budget after which it acts; it learns a little earlier.
     """
 

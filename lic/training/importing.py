@@ -19,16 +19,15 @@ import torch
 from torch import Tensor
 
 from lic.codecs.vqgan import VqganCodec
-from lic.coding.tree import MOST_BITS
 from lic.container import parse_stream
-from lic.errors import InputError, LicError, UsageProblem
+from lic.errors import InputError, LicError
 from lic.evaluation.metrics import lpips, psnr
 from lic.networks.taming import TamingShape, TamingVqgan
 from lic.pictures import Picture
 from lic.training.codebook import build_ladder
 from lic.training.data import load_pictures, picture_files
 from lic.training.export import export_vqgan
-from lic.training.ladder import fit_start, middle, vectors_of
+from lic.training.ladder import fit_start, middle, rung_of, uses_of
 from lic.weights.store import Card, check_target, save_weights
 
 __all__ = ["build_imported", "import_checkpoint", "read_checkpoint", "shape_of_checkpoint"]
@@ -230,9 +229,7 @@ def import_checkpoint(
         UsageProblem: The size is no power of two, or the files exist.
         InputError: The checkpoint or the pictures cannot be used.
     """
-    top = codebook_size.bit_length() - 1
-    if codebook_size != 2**top or not 1 <= top <= MOST_BITS:
-        raise UsageProblem(f"codebook size {codebook_size} is no power of two up to {2**MOST_BITS}")
+    top = rung_of(codebook_size)
     target = check_target(output, name, force=force)
     tensors = read_checkpoint(path)
     pictures = load_pictures(picture_files(data))[:_PICTURES] if data else []
@@ -250,14 +247,7 @@ def _use_of_codewords(tensors: dict[str, Tensor], pictures: list[Tensor], path: 
     if name not in tensors:
         raise InputError(f"lacks tensor '{_EMBEDDING}': no VQGAN of taming-transformers", path)
     codewords = tensors[name].float()
-    half = codewords.square().sum(1) / 2
-    model = build_imported(tensors, 1, None, path)
-    use = np.zeros(len(codewords))
-    with torch.inference_mode():
-        for picture in pictures:
-            z = vectors_of(model, picture).permute(0, 2, 3, 1).flatten(0, 2)
-            use += np.bincount((z @ codewords.T - half).argmax(1), minlength=len(use))
-    return use
+    return uses_of(build_imported(tensors, 1, None, path), pictures, codewords)
 
 
 def _try(card: Card, pictures: list[Tensor]) -> str:

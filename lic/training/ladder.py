@@ -30,7 +30,15 @@ from lic.weights.store import (
 if TYPE_CHECKING:
     from lic.networks.taming import TamingVqgan
 
-__all__ = ["fit_ladder", "fit_start", "kmeans_codewords", "make_ladder", "middle", "vectors_of"]
+__all__ = [
+    "fit_ladder",
+    "fit_start",
+    "kmeans_codewords",
+    "make_ladder",
+    "middle",
+    "rung_of",
+    "vectors_of",
+]
 
 _SIDE = 512
 _PICTURES = 400
@@ -57,6 +65,29 @@ def middle(picture: Tensor) -> Tensor:
 
 
 @torch.no_grad()
+def uses_of(model: Vqgan | TamingVqgan, pictures: list[Tensor], codewords: Tensor) -> np.ndarray:
+    """Return how often each codeword is the nearest to a vector of the encoder.
+
+    Args:
+        model: Its encoder is used.
+        pictures: uint8 ``(3, H, W)``.
+        codewords: ``(K, embed)``, of any K.
+
+    Returns:
+        int64 ``(K,)``.
+    """
+    use = np.zeros(len(codewords), np.int64)
+    for picture in pictures:
+        use += _uses(vectors_of(model, picture).permute(0, 2, 3, 1).flatten(0, 2), codewords)
+    return use
+
+
+def _uses(z: Tensor, codewords: Tensor) -> np.ndarray:
+    nearest = (z @ codewords.T - codewords.square().sum(1) / 2).argmax(1)
+    return torch.bincount(nearest, minlength=len(codewords)).cpu().numpy()
+
+
+@torch.no_grad()
 def fit_ladder(model: Vqgan, pictures: list[Tensor], codewords: Tensor) -> None:
     """Fill the model's ladder from one codebook: pairs below it, splits above it.
 
@@ -72,8 +103,8 @@ def fit_ladder(model: Vqgan, pictures: list[Tensor], codewords: Tensor) -> None:
     bits = len(codewords).bit_length() - 1
     chosen = pictures[:: max(1, len(pictures) // _PICTURES)]
     z = torch.cat([vectors_of(model, p).permute(0, 2, 3, 1).flatten(0, 2) for p in chosen])
-    use = torch.bincount((z @ codewords.T).argmax(1), minlength=len(codewords))
-    heap, _ = build_ladder(codewords.cpu().numpy(), use.cpu().numpy(), shape.bottom)
+    use = _uses(z, codewords)
+    heap, _ = build_ladder(codewords.cpu().numpy(), use, shape.bottom)
     model.ladder.vectors[: len(heap)] = torch.from_numpy(heap).to(codewords)
     for rung in range(shape.bottom, bits):
         _estimate(model.ladder.rung(rung), z)
@@ -166,8 +197,8 @@ def make_ladder(
         UsageProblem: The sizes are not as above, or the files exist.
         InputError, WeightsError: Pictures or weights cannot be read.
     """
-    bits = [_bits_of(size) for size in sizes]
-    top = bits[-1] if finest is None else _bits_of(finest)
+    bits = [rung_of(size) for size in sizes]
+    top = bits[-1] if finest is None else rung_of(finest)
     if bits != list(range(bits[0], bits[0] + len(bits))) or top < bits[-1]:
         raise UsageProblem("sizes have to double from each to the next, up to the finest")
     target = check_target(output, name, force=force)
@@ -190,7 +221,12 @@ def make_ladder(
     return save_weights(target, *export_vqgan(model, name, training, start)), told
 
 
-def _bits_of(size: int) -> int:
+def rung_of(size: int) -> int:
+    """Return the bits of an index of a codebook of ``size``.
+
+    Raises:
+        UsageProblem: It is no power of two, or too large for the index coder.
+    """
     bits = size.bit_length() - 1
     if size != 2**bits or not 1 <= bits <= MOST_BITS:
         raise UsageProblem(f"codebook of {size}: a power of two from 2 to {2**MOST_BITS} is wanted")

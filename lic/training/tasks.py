@@ -7,14 +7,20 @@ from collections.abc import Callable
 from lic.errors import UsageProblem
 from lic.training.config import Recipe
 from lic.training.hyperprior import HyperpriorTask
+from lic.training.rung_tuning import RungTask
 from lic.training.task import Task
 from lic.training.vqgan import VqganTask
 
 __all__ = ["TASKS", "task_of"]
 
+
+def _vqgan(recipe: Recipe) -> Task:
+    return RungTask(recipe) if recipe.vqgan.stage == "rung" else VqganTask(recipe)
+
+
 TASKS: dict[str, Callable[[Recipe], Task]] = {
     "hyperprior": HyperpriorTask,
-    "vqgan": VqganTask,
+    "vqgan": _vqgan,
 }
 """Families that can be trained."""
 

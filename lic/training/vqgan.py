@@ -5,30 +5,27 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lic.coding.tree import TreeStart
 from lic.errors import UsageProblem
-from lic.networks.perceptual import LPIPS
 from lic.networks.vqgan import DOWNSAMPLING, Vqgan, VqganShape
-from lic.training.adversary import Adversary
 from lic.training.codebook import MovingCodebook, perplexity, spherical_kmeans
 from lic.training.config import Recipe
 from lic.training.data import principal_components
 from lic.training.export import export_vqgan
 from lic.training.fitting import has_coder
-from lic.training.ladder import fit_ladder, fit_start, middle
+from lic.training.ladder import fit_ladder, fit_start
+from lic.training.picture_loss import PictureLoss
+from lic.training.rungs import RungFigures, measure_rungs
 from lic.training.task import Progress, Start, Validation
-from lic.weights.perceptual import read_lpips
 from lic.weights.store import Card, network_state
 
 __all__ = ["VqganTask"]
 
-_PIXEL_LOSSES = {"mse": F.mse_loss, "l1": F.l1_loss}
-_STAGES = ("codebook", "decoder")
+_STAGES = ("codebook", "decoder", "rung")
 _START_VECTORS = 50_000
 _VALID_RUNGS = (3, 5, 7, 9, 10, 11, 12)
 
@@ -37,17 +34,12 @@ class VqganTask:
     """Builds the networks, turns a batch into a loss and measures what comes back."""
 
     def __init__(self, recipe: Recipe):
-        if recipe.loss not in _PIXEL_LOSSES:
-            known = ", ".join(_PIXEL_LOSSES)
-            raise UsageProblem(f"loss '{recipe.loss}' is unknown; known: {known}")
         if recipe.vqgan.stage not in _STAGES:
             known = ", ".join(_STAGES)
             raise UsageProblem(f"stage '{recipe.vqgan.stage}' is unknown; known: {known}")
         self.recipe, self.config = recipe, recipe.vqgan
-        self.lpips: LPIPS | None = None
-        self.metric: LPIPS | None = None
+        self.picture_loss = PictureLoss(recipe)
         self.codebook: MovingCodebook | None = None
-        self.adversary: Adversary | None = None
         self._has_ladder = self.config.stage == "decoder"
         self._goes_on = False
         self._start: list[Tensor] = []
@@ -92,12 +84,7 @@ class VqganTask:
         A run that starts from weights goes on with their codebook.
         """
         assert isinstance(model, Vqgan)
-        if self.config.perceptual:
-            arrays = read_lpips(self.config.backbone)
-            self.lpips = LPIPS(arrays, self.config.backbone).to(device)
-            self.metric = self.lpips
-            if self.config.backbone != "alex":
-                self.metric = LPIPS(read_lpips("alex"), "alex").to(device)
+        self.picture_loss.prepare(device)
         if self.config.stage == "decoder":
             model.encoder.requires_grad_(False)
         elif self._goes_on:
@@ -122,7 +109,7 @@ class VqganTask:
         q, commitment, spread = self._quantise(model, z, progress)
         rung = torch.full((len(x),), float(self.config.bits), device=x.device)
         x_hat = model.decoder(q, torch.ones_like(q[:, :1]), rung)
-        loss, figures = self._distance(pixels, x_hat)
+        loss, figures = self.picture_loss.distance(pixels, x_hat)
         return loss + self.config.commitment * commitment, figures | {
             "commitment": float(commitment.detach()),
             "perplexity": spread,
@@ -152,18 +139,6 @@ class VqganTask:
         self.codebook = MovingCodebook(codewords)
         self._start = []
 
-    def _distance(self, x: Tensor, x_hat: Tensor) -> tuple[Tensor, dict[str, float]]:
-        pixel = _PIXEL_LOSSES[self.recipe.loss](x_hat, x)
-        mse = float(F.mse_loss(x_hat.detach(), x)) / 4
-        figures = {"psnr": -10 * math.log10(max(mse, 1e-9))}
-        if self.lpips is None:
-            return self.config.pixel * pixel, figures
-        # The first layer of AlexNet has a stride of 4: a fixed grid would leave a pattern.
-        top, left = (int(v) for v in torch.randint(0, 4, (2,)))
-        perceptual = self.lpips(x[:, :, top:, left:], x_hat[:, :, top:, left:]).mean()
-        loss = self.config.pixel * pixel + self.config.perceptual * perceptual
-        return loss, {"lpips": float(perceptual.detach())} | figures
-
     def _decoder_loss(
         self, model: Vqgan, x: Tensor, rate: Tensor, progress: Progress
     ) -> tuple[Tensor, dict[str, float]]:
@@ -181,13 +156,7 @@ class VqganTask:
                     codewords[of_rung] = model.ladder.look_up(indices, bits)
             codewords, trust = self._lose(codewords)
         x_hat = model.decoder(codewords, trust, rungs)
-        loss, figures = self._distance(x, x_hat)
-        if self.config.adversarial and progress.part > 0.9 * self.config.adversarial_from:
-            self.adversary = self.adversary or Adversary(x.device)
-            figures["adversary"] = self.adversary.learn(x, x_hat)
-            if progress.part > self.config.adversarial_from:
-                loss = self.adversary.join(loss, x_hat, self.config.adversarial)
-        return loss, figures
+        return self.picture_loss.with_adversary(x, x_hat, progress.part)
 
     def _lose(self, codewords: Tensor) -> tuple[Tensor, Tensor]:
         """Take away some indices of some crops, as a channel does; returns the trust in the rest.
@@ -216,19 +185,16 @@ class VqganTask:
 
     def state(self) -> dict[str, Any]:
         """Return the averages of the codebook and the adversary."""
-        parts = {"codebook": self.codebook, "adversary": self.adversary}
-        return {name: part.state() for name, part in parts.items() if part is not None}
+        codebook = {} if self.codebook is None else {"codebook": self.codebook.state()}
+        return codebook | self.picture_loss.state()
 
     def restore(self, state: dict[str, Any]) -> None:
         """Undo :meth:`state`."""
         if "codebook" in state:
             self.codebook = MovingCodebook(state["codebook"]["sums"])
             self.codebook.restore(state["codebook"])
-        if "adversary" in state:
-            self.adversary = Adversary(state["adversary"]["net"]["main.0.weight"].device)
-            self.adversary.restore(state["adversary"])
+        self.picture_loss.restore(state)
 
-    @torch.no_grad()
     def validate(
         self, model: nn.Module, tables: Any, pictures: list[Tensor], device: torch.device
     ) -> Validation:
@@ -240,39 +206,20 @@ class VqganTask:
         rungs = [self.config.bits]
         if self._has_ladder:
             rungs = [b for b in _VALID_RUNGS if model.shape.bottom <= b <= model.shape.top]
-        points = []
-        for bits in rungs:
-            figures, used = [], torch.zeros(2**bits)
-            for picture in pictures:
-                x = middle(picture).to(device)[None].float() / 127.5 - 1
-                with torch.autocast(device.type, torch.bfloat16):
-                    z = model.encoder(x.contiguous(memory_format=torch.channels_last))
-                    indices = model.ladder.nearest(z, bits)
-                    codewords = model.ladder.look_up(indices, bits)
-                    trust = torch.ones_like(codewords[:, :1])
-                    x_hat = model.decoder(codewords, trust, torch.tensor([bits], device=device))
-                x_hat = ((x_hat + 1) * 127.5).round().clamp(0, 255) / 127.5 - 1
-                mse = float((x_hat - x).square().mean()) / 4
-                distance = math.nan if self.metric is None else float(self.metric(x, x_hat))
-                figures.append((distance, -10 * math.log10(max(mse, 1e-9))))
-                used += torch.bincount(indices.reshape(-1).cpu(), minlength=2**bits)
-            lpips, psnr = np.mean(figures, axis=0).tolist()
-            points.append([bits, lpips, psnr, perplexity(used)])
+        points = measure_rungs(model, pictures, rungs, self.picture_loss.metric)
+        measured = {p.bits: p for p in points}
         row: dict[str, Any] = {}
-        measured = {p[0]: p for p in points}
         for bits in _VALID_RUNGS:
-            _, lpips, psnr, spread = measured.get(bits, [bits, math.nan, math.nan, math.nan])
+            at = measured.get(bits, RungFigures(bits, math.nan, math.nan, math.nan))
             row |= {
-                f"lpips@{bits}": round(lpips, 5),
-                f"psnr@{bits}": round(psnr, 3),
-                f"perplexity@{bits}": round(spread, 1),
+                f"lpips@{bits}": round(at.lpips, 5),
+                f"psnr@{bits}": round(at.psnr, 3),
+                f"perplexity@{bits}": round(at.perplexity, 1),
             }
         last = points[-1]
-        text = (
-            f"LPIPS {last[1]:.4f}, {last[2]:.2f} dB, "
-            f"{last[3]:.0f} of {2 ** int(last[0])} codewords in use"
-        )
-        return Validation(-last[2] if self.metric is None else last[1], text, row, points)
+        number = -last.psnr if self.picture_loss.metric is None else last.lpips
+        curve = [[p.bits, p.lpips, p.psnr, p.perplexity] for p in points]
+        return Validation(number, str(last), row, curve)
 
     def finish(
         self, model: nn.Module, pictures: list[Tensor], tables: dict[str, Tensor] | None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from lic.training.task import Start
 from lic.training.tasks import task_of
 from lic.weights.store import Card, check_target, find_weights, load_tensors, save_weights
 
-__all__ = ["Run", "export_run", "initial_state", "load_run"]
+__all__ = ["Run", "export_run", "initial_state", "load_run", "recipe_for"]
 
 
 def initial_state(path: str, recipe: Recipe) -> Start:
@@ -33,6 +33,12 @@ def initial_state(path: str, recipe: Recipe) -> Start:
     else:
         card = find_weights(recipe.family, path=path)
     return task_of(recipe).read(card, load_tensors(card))
+
+
+def recipe_for(start: Start, recipe: Recipe) -> Recipe:
+    """Return the recipe with the network of the weights, where it names none itself."""
+    named = recipe.network or not is_dataclass(start.shape)
+    return recipe if named else replace(recipe, network=asdict(start.shape))
 
 
 @dataclass(frozen=True)
