@@ -28,13 +28,14 @@ def _orthogonalised(matrix: Tensor, steps: int = 5) -> Tensor:
     x = (x / (x.norm() + 1e-7)).float()
     product = identity = torch.eye(len(x), device=x.device)
     with torch.autocast(matrix.device.type, enabled=False):
-        # Not in bfloat16: rounding would leave eigenvalues below zero, and those diverge.
+        # Not in bfloat16: rounding would leave eigenvalues below zero, and those diverge; the
+        # product enlarges small directions several hundred times, and with them their rounding.
         gram = x @ x.T
         for step in range(steps):
             polynomial = torch.addmm(gram, gram, gram, beta=b, alpha=c) + a * identity
             product = polynomial @ product if step else polynomial
             gram = polynomial @ gram @ polynomial
-    x = product.bfloat16() @ x.bfloat16()
+        x = product @ x
     return (x if wide else x.T).to(matrix.dtype)
 
 
