@@ -7,8 +7,9 @@ import pytest
 
 from lic.coding import bit_coder
 from lic.coding.bit_coder import BitDecoder, BitEncoder
+from lic.coding.mixing import TreeStart
 from lic.coding.range_coder import backend
-from lic.coding.tree import TreeStart, decode_tree, encode_tree, learn_start, tree_bits
+from lic.coding.tree import decode_tree, encode_tree, learn_start, tree_bits
 from lic.errors import StreamError, WeightsError
 
 EMPTY = TreeStart.empty()

@@ -8,7 +8,10 @@ from typing import Any
 import numpy as np
 
 from lic.coding.bit_coder import BitDecoder, BitEncoder
-from lic.coding.tree import TreeStart, decode_tree, encode_tree, tree_bits
+from lic.coding.mixing import TreeStart
+from lic.coding.order import r2_order
+from lic.coding.scatter import encode_scattered
+from lic.coding.tree import decode_tree, encode_tree, tree_bits
 
 __all__ = [
     "CODERS",
@@ -65,9 +68,13 @@ def index_bits(indices: np.ndarray, bits: int, coder: str, start: TreeStart) -> 
 
 
 def coder_checksum(start: TreeStart, bottom: int, top: int) -> str:
-    """Return a digest of what the tree coder writes for stored grids of every rung."""
+    """Return a digest of what the coders of files and packets write for stored grids."""
     digest = hashlib.sha256()
     at = np.arange(19 * 23, dtype=np.int64).reshape(19, 23)
     for bits in range(bottom, top + 1):
-        digest.update(encode_tree((at * at * 2654435761 >> 9) % 2**bits, bits, start))
+        grid = (at * at * 2654435761 >> 9) % 2**bits
+        digest.update(encode_tree(grid, bits, start))
+        if start.scattered is not None:
+            places = r2_order(*grid.shape)[::5]
+            digest.update(encode_scattered(grid.ravel()[places], places, grid.shape, bits, start))
     return digest.hexdigest()

@@ -26,8 +26,8 @@ from lic.codecs.indices import (
 )
 from lic.codecs.plan import Plan, finite, in_order, ready
 from lic.codecs.strips import run_strips
+from lic.coding.mixing import TreeStart
 from lic.coding.symbols import symbol_check
-from lic.coding.tree import TreeStart
 from lic.container import Stream, parse_stream, write_stream
 from lic.errors import LicError, StreamError, UsageProblem
 from lic.networks.vqgan import Vqgan, VqganShape
@@ -68,8 +68,10 @@ class VqganCodec:
         missing = model.load_state_dict(network, strict=False).missing_keys
         if missing:
             raise LicError(f"weights '{self.card.name}' lack {missing[0]}")
-        counts, weights = (tensors[f"codebook.{k}"].numpy() for k in ("counts", "weights"))
-        self.start = TreeStart(counts, weights) if counts.size else TreeStart.empty()
+        codebook = {k.removeprefix("codebook."): v for k, v in tensors.items()}
+        self.start = TreeStart.of_arrays(
+            {k: codebook[k].numpy() for k in ("counts", "weights", "scattered") if k in codebook}
+        )
         self.bottom, self.top = model.shape.bottom, model.shape.top
         self.step = model.shape.downsampling
         self.quality_steps = self.top - self.bottom + 1

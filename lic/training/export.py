@@ -11,8 +11,8 @@ from torch import Tensor
 from lic.codecs.indices import coder_checksum
 from lic.codecs.loop import FACTOR_BITS, OFFSET_BITS, CodingLoop
 from lic.coding.fixed import exact_modules
+from lic.coding.mixing import TreeStart
 from lic.coding.tables import ProbabilityTables, gaussian_tables
-from lic.coding.tree import TreeStart
 from lic.networks.context import LatinContext
 from lic.networks.hyperprior import Hyperprior
 from lic.networks.vqgan import Vqgan
@@ -133,9 +133,11 @@ def export_vqgan(
     """
     none = torch.zeros(0, dtype=torch.uint8)
     checksum = coder_checksum(start or TreeStart.empty(), model.shape.bottom, model.shape.top)
+    kept = {} if start is None else start.arrays()
     stream = {
-        "codebook.counts": none if start is None else torch.from_numpy(start.counts),
-        "codebook.weights": none.int() if start is None else torch.from_numpy(start.weights),
+        "codebook.counts": none,
+        "codebook.weights": none.int(),
+        **{f"codebook.{k}": torch.from_numpy(v) for k, v in kept.items()},
         "codebook.ladder": model.ladder.vectors.half(),
     }
     network = {

@@ -12,7 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lic.coding.tree import MOST_BITS, TreeStart, learn_start
+from lic.coding.mixing import MOST_BITS, TreeStart
+from lic.coding.order import r2_order
+from lic.coding.scatter import learn_scattered
+from lic.coding.tree import learn_start
 from lic.errors import InputError, UsageProblem
 from lic.networks.vqgan import DOWNSAMPLING, Vqgan, VqganShape
 from lic.training.codebook import build_ladder, split_codewords
@@ -42,6 +45,7 @@ __all__ = [
 
 _SIDE = 512
 _PICTURES = 400
+_PACKETS = 6000
 _TOGETHER = 32
 """Grids that the index coder learns from at once."""
 _MOST_COUNTS = 64
@@ -163,8 +167,26 @@ def fit_start(model: Vqgan | TamingVqgan, pictures: list[Tensor]) -> TreeStart:
                 z = torch.cat(parts[at : at + _TOGETHER])
                 grids.append((model.ladder.nearest(z, bits).cpu().numpy(), bits))
     # Rungs take turns, so that the last one does not leave the strongest trace.
-    order = np.random.default_rng(0).permutation(len(grids))
-    return learn_start([grids[i] for i in order], _MOST_COUNTS)
+    random = np.random.default_rng(0)
+    order = random.permutation(len(grids))
+    start = learn_start([grids[i] for i in order], _MOST_COUNTS)
+    return replace(start, scattered=learn_scattered(_packets(grids, random), start))
+
+
+def _packets(
+    grids: list[tuple[np.ndarray, int]], random: np.random.Generator
+) -> list[tuple[np.ndarray, np.ndarray, tuple[int, int], int]]:
+    """Cut packets out of random grids, as many to a picture as senders make of it."""
+    packets = []
+    for _ in range(_PACKETS):
+        stack, bits = grids[random.integers(len(grids))]
+        grid = stack[random.integers(len(stack))]
+        places = r2_order(*grid.shape)
+        count = round(np.exp(random.uniform(np.log(4), np.log(48))))
+        at = random.integers(count)
+        chosen = places[at * grid.size // count : (at + 1) * grid.size // count]
+        packets.append((grid.ravel()[chosen], chosen, grid.shape, bits))
+    return packets
 
 
 def make_ladder(

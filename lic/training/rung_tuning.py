@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lic.coding.tree import TreeStart
+from lic.coding.mixing import TreeStart
 from lic.errors import UsageProblem
 from lic.networks.taming import TamingShape, TamingVqgan
 from lic.training.codebook import build_ladder, perplexity
@@ -162,8 +162,9 @@ class RungTask:
         if not has_coder():
             return None, "rung tuned, index coder starts empty, since it is not installed here"
         start = fit_start(tuned, pictures)
-        arrays = {"counts": start.counts, "weights": start.weights}
-        return {k: torch.from_numpy(v) for k, v in arrays.items()}, "rung tuned, ladder built"
+        return {
+            k: torch.from_numpy(v) for k, v in start.arrays().items()
+        }, "rung tuned, ladder built"
 
     def export(
         self,
@@ -174,5 +175,5 @@ class RungTask:
     ) -> tuple[Card, dict[str, Tensor]]:
         """Return card and tensors to keep; imported weights are not for shipping."""
         assert isinstance(model, _Tuned)
-        start = tables and TreeStart(tables["counts"].numpy(), tables["weights"].numpy())
+        start = tables and TreeStart.of_arrays({k: v.numpy() for k, v in tables.items()})
         return export_vqgan(model.tuned(), name, training, start or None)

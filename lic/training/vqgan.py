@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lic.coding.tree import TreeStart
+from lic.coding.mixing import TreeStart
 from lic.errors import UsageProblem
 from lic.networks.vqgan import DOWNSAMPLING, Vqgan, VqganShape
 from lic.training.codebook import MovingCodebook, perplexity, spherical_kmeans
@@ -54,7 +54,11 @@ class VqganTask:
         state = network_state(tensors)
         state["ladder.vectors"] = tensors["codebook.ladder"].float()
         runs = list(card.training.get("runs", []))
-        tables = {k: tensors[f"codebook.{k}"] for k in ("counts", "weights")}
+        tables = {
+            k.removeprefix("codebook."): v
+            for k, v in tensors.items()
+            if k.startswith("codebook.") and k != "codebook.ladder"
+        }
         known = bool(tables["counts"].numel())
         return Start(state, VqganShape(**card.shape()), runs, tables if known else None)
 
@@ -227,7 +231,7 @@ class VqganTask:
         """Build the ladder and learn where the index coder starts; ``decoder`` keeps both."""
         assert isinstance(model, Vqgan)
         done = "decoder trained"
-        if self.config.stage == "decoder" and tables is not None:
+        if self.config.stage == "decoder" and tables is not None and "scattered" in tables:
             return tables, done
         if self.config.stage == "codebook":
             fit_ladder(model, pictures, model.ladder.rung(self.config.bits).clone())
@@ -236,8 +240,7 @@ class VqganTask:
         if not has_coder():
             return None, done + ", index coder starts empty, since it is not installed here"
         start = fit_start(model, pictures)
-        arrays = {"counts": start.counts, "weights": start.weights}
-        return {k: torch.from_numpy(v) for k, v in arrays.items()}, done
+        return {k: torch.from_numpy(v) for k, v in start.arrays().items()}, done
 
     def export(
         self,
@@ -248,5 +251,5 @@ class VqganTask:
     ) -> tuple[Card, dict[str, Tensor]]:
         """Return card and tensors to ship: halves, the ladder, the start of the index coder."""
         assert isinstance(model, Vqgan)
-        start = tables and TreeStart(tables["counts"].numpy(), tables["weights"].numpy())
+        start = tables and TreeStart.of_arrays({k: v.numpy() for k, v in tables.items()})
         return export_vqgan(model, name, training, start or None)
