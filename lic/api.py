@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lic.container import FAMILIES, Stream, is_lic, parse_stream
+from lic.container import FAMILIES, Stream, is_lic, is_packets, parse_stream
+from lic.container.packets import PACKETS_VERSION
+from lic.container.received import receive
 from lic.errors import InputError, LicError, UsageProblem
 from lic.pictures import DEFAULT_MAX_PIXELS, Picture, read_picture
 
 if TYPE_CHECKING:
     from lic.codecs.base import Codec, Encoded
+    from lic.codecs.packeted import Mended
 
 __all__ = [
     "DEFAULT_QUALITY",
@@ -27,12 +30,14 @@ __all__ = [
     "encode_picture",
     "is_lic",
     "load_codec",
+    "mend",
     "open_stream",
     "read_info",
     "transcode",
 ]
 
 DEFAULT_QUALITY = 50.0
+_FILE_OPTIONS = ("codebook_size", "index_coder")
 _METADATA = ("none", "icc", "all")
 
 
@@ -53,6 +58,9 @@ class EncodeOptions:
         check: Decode what was encoded and compare before returning.
         codebook_size: Codewords of ``vqgan``, a power of two, instead of a quality.
         index_coder: Of ``vqgan``: ``tree``, ``static`` or ``uniform``; ``tree`` when ``None``.
+        packets: Of ``vqgan``: write datagrams that survive losses instead of a file.
+        payload: Bytes of a datagram's payload at most, with ``packets``.
+        parity: Datagrams that replace lost ones, with ``packets``; needs zfec.
     """
 
     codec: str = "hyperprior"
@@ -67,6 +75,9 @@ class EncodeOptions:
     check: bool = False
     codebook_size: int | None = None
     index_coder: str | None = None
+    packets: bool = False
+    payload: int | None = None
+    parity: int = 0
 
     def __post_init__(self) -> None:
         goals = [
@@ -80,9 +91,7 @@ class EncodeOptions:
             raise UsageProblem(
                 "give one of quality, target-bpp, target-size, target-psnr, codebook-size"
             )
-        for name in ("codebook_size", "index_coder"):
-            if getattr(self, name) is not None and self.codec != "vqgan":
-                raise UsageProblem(f"{name.replace('_', '-')} is for the codec vqgan")
+        self._check_vqgan()
         for name in ("quality", "target_bpp", "target_size", "target_psnr"):
             value = getattr(self, name)
             if value is not None and (
@@ -97,6 +106,17 @@ class EncodeOptions:
                 raise UsageProblem(f"{name.replace('_', '-')} must be above 0")
         if self.metadata not in _METADATA:
             raise UsageProblem(f"metadata '{self.metadata}' is not one of {', '.join(_METADATA)}")
+
+    def _check_vqgan(self) -> None:
+        for name in ("codebook_size", "index_coder", "packets"):
+            if getattr(self, name) not in (None, False) and self.codec != "vqgan":
+                raise UsageProblem(f"{name.replace('_', '-')} is for the codec vqgan")
+        if self.packets and self.index_coder is not None:
+            raise UsageProblem("packets have an index coder of their own; leave index-coder out")
+        if not self.packets and (self.payload is not None or self.parity):
+            raise UsageProblem("payload and parity are for packets")
+        if self.parity < 0 or (self.payload is not None and self.payload < 1):
+            raise UsageProblem("payload counts bytes from 1, parity datagrams from 0")
 
 
 def encode(
@@ -114,8 +134,11 @@ def encode(
     check: bool = False,
     codebook_size: int | None = None,
     index_coder: str | None = None,
+    packets: bool = False,
+    payload: int | None = None,
+    parity: int = 0,
 ) -> bytes:
-    """Encode a picture to the bytes of a ``.lic`` file.
+    """Encode a picture to the bytes of a ``.lic`` file, or of a packet stream.
 
     The bytes depend on picture, options and weights alone: not on threads or the day.
 
@@ -123,7 +146,8 @@ def encode(
         picture: A path, the bytes of a picture file, uint8 of shape ``(H, W, 3)`` for RGB or
             ``(H, W)`` for grey, a Pillow image, or a ``Picture``.
         codec, quality, target_bpp, target_size, target_psnr, metadata, max_pixels, weights,
-            threads, check, codebook_size, index_coder: See :class:`EncodeOptions`.
+            threads, check, codebook_size, index_coder, packets, payload, parity: See
+            :class:`EncodeOptions`.
 
     Raises:
         UsageProblem: Options contradict each other, or a target cannot be met.
@@ -145,6 +169,9 @@ def encode(
         check=check,
         codebook_size=codebook_size,
         index_coder=index_coder,
+        packets=packets,
+        payload=payload,
+        parity=parity,
     )
     return encode_picture(_as_picture(picture, settings), settings).data
 
@@ -156,13 +183,15 @@ def load_codec(settings: EncodeOptions) -> Codec:
         UsageProblem: No family of that name.
         WeightsError: The family's weights cannot be used.
     """
-    from lic.codecs.registry import LEARNED, codec_names, get_codec
+    from lic.codecs.registry import LEARNED, codec_names, get_codec, packet_codec
 
     if settings.codec not in LEARNED and settings.codec in codec_names():
         known = ", ".join(LEARNED)
         raise UsageProblem(
             f"'{settings.codec}' writes no .lic files, it is for 'lic eval'; {known}"
         )
+    if settings.packets:
+        return packet_codec(weights=settings.weights, threads=settings.threads)
     return get_codec(settings.codec, weights=settings.weights, threads=settings.threads)
 
 
@@ -173,9 +202,8 @@ def encode_picture(picture: Picture, settings: EncodeOptions) -> Encoded:
     codec = load_codec(settings)
     picture = _with_metadata(picture, settings.metadata)
     wanted: dict[str, Any] = {"reconstruct": True} if settings.check else {}
-    for name in ("codebook_size", "index_coder"):
-        if getattr(settings, name) is not None:
-            wanted[name] = getattr(settings, name)
+    names = ("codebook_size", "payload", "parity") if settings.packets else _FILE_OPTIONS
+    wanted |= {n: v for n in names if (v := getattr(settings, n)) is not None}
     if settings.target_psnr is not None:
         encoded = encode_to_psnr(codec, picture, settings.target_psnr, **wanted)
     elif settings.target_size is not None:
@@ -197,8 +225,11 @@ def decode(
     weights: str | None = None,
     max_pixels: int = DEFAULT_MAX_PIXELS,
     threads: int = 1,
+    conceal: str | None = None,
 ) -> Picture:
-    """Decode a ``.lic`` file; family and weights follow from its header.
+    """Decode a ``.lic`` file or a packet stream; family and weights follow from its header.
+
+    What is missing of a packet stream is concealed; :func:`mend` also tells how much that was.
 
     The symbols are the same on every machine; pixels may differ by 2/255 between machines and
     never between runs on one.
@@ -208,13 +239,21 @@ def decode(
         weights: File or folder of weights; ``$LIC_WEIGHTS`` and the package when ``None``.
         max_pixels: Larger pictures are refused; 0 for no limit.
         threads: Strips at once; changes no pixel.
+        conceal: Of ``lic.codecs.conceal.CONCEALERS``, for packet streams; the best that there is
+            when ``None``.
 
     Raises:
         StreamError: Anything but an intact file of a known version.
+        NothingReceived: A packet stream of which nothing usable arrived.
         LimitError: More pixels than ``max_pixels``.
         WeightsError: The weights that the file was written with are not here.
         TypeError: ``source`` is neither path nor bytes.
     """
+    data, _ = _bytes_of(source)
+    if is_packets(data):
+        return mend(
+            source, conceal=conceal, weights=weights, max_pixels=max_pixels, threads=threads
+        ).picture
     codec, stream = open_stream(source, weights=weights, max_pixels=max_pixels, threads=threads)
     picture: Picture = codec.decode_stream(stream)
     return picture
@@ -239,6 +278,31 @@ def open_stream(
     family = FAMILIES[stream.family]
     codec = codec_for_stream(family, stream.fingerprint, weights=weights, threads=threads)
     return codec, stream
+
+
+def mend(
+    source: str | Path | bytes,
+    *,
+    conceal: str | None = None,
+    weights: str | None = None,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+    threads: int = 1,
+    name: str | None = None,
+) -> Mended:
+    """Decode a packet stream and tell what was missing.
+
+    Args and errors are those of :func:`decode`; ``name`` stands in messages for the source.
+    """
+    from lic.codecs.registry import packet_codec
+
+    data, path = _bytes_of(source)
+    try:
+        received = receive(data, max_pixels)
+        prefix = received.header.fingerprint
+        codec = packet_codec(prefix, weights=weights, threads=threads)
+        return codec.mend(received, conceal, weights)
+    except LicError as error:
+        raise error.about(name or path or "packets") from None
 
 
 def transcode(
@@ -270,7 +334,7 @@ def transcode(
 def read_info(
     source: str | Path | bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS
 ) -> dict[str, Any]:
-    """Check a ``.lic`` file and return its header as plain values, without torch.
+    """Check a ``.lic`` file or packet stream and return its header as plain values, without torch.
 
     Raises:
         StreamError: As :func:`decode`, for all that header and checksum show.
@@ -278,6 +342,8 @@ def read_info(
         TypeError: ``source`` is neither path nor bytes.
     """
     data, name = _bytes_of(source)
+    if is_packets(data):
+        return _describe_packets(data, name, max_pixels)
     stream = parse_stream(data, name=name, max_pixels=max_pixels)
     return _describe(stream, len(data))
 
@@ -301,6 +367,33 @@ def _describe(stream: Stream, size: int) -> dict[str, Any]:
         "exif_bytes": len(stream.exif or b""),
         "xmp_bytes": len(stream.xmp or b""),
         "skipped_sections": list(stream.unknown),
+    }
+
+
+def _describe_packets(data: bytes, name: str | None, max_pixels: int) -> dict[str, Any]:
+    try:
+        received = receive(data, max_pixels)
+    except LicError as error:
+        raise error.about(name or "packets") from None
+    header = received.header
+    return {
+        "format_version": PACKETS_VERSION,
+        "family": "vqgan",
+        "weights": header.fingerprint.hex(),
+        "width": header.width,
+        "height": header.height,
+        "grey": header.grey,
+        "codebook_size": 2**header.bits,
+        "bytes": len(data),
+        "bpp": round(8 * len(data) / header.width / header.height, 5),
+        "packets": header.count,
+        "packets_received": received.data,
+        "parity": header.parity,
+        "parity_received": len(received.payloads) - received.data,
+        "datagrams": received.datagrams,
+        "damaged": received.damaged,
+        "doubled": received.doubled,
+        "foreign": received.foreign,
     }
 
 

@@ -34,6 +34,11 @@ __all__ = ["decode"]
     help="Strips of one picture at once, 0 for all cores; changes no pixel. [default: 0]",
 )
 @click.option(
+    "--conceal",
+    type=click.Choice(["none", "nearest", "mean", "conv", "transformer"]),
+    help="What stands in for lost packets. [default: the best that there is for the weights]",
+)
+@click.option(
     "--max-pixels", type=click.IntRange(0), help="Refuse larger pictures, 0 for no limit."
 )
 @click.option(
@@ -44,12 +49,14 @@ __all__ = ["decode"]
 def decode(
     ctx: click.Context, /, inputs: tuple[str, ...], output: str | None, **given: Any
 ) -> None:
-    """Decode .lic files to pictures.
+    """Decode .lic files, and packets that arrived, to pictures.
 
-    IN are files, folders (searched for .lic files), or - for standard input. Family and weights
-    follow from each file; without -o a PNG goes beside it, and folders get PNG files.
+    IN are files, folders (searched for .lic and .pkt files), or - for standard input. Family and
+    weights follow from each file; without -o a PNG goes beside it, and folders get PNG files.
     """
     from lic import api
+    from lic.container import is_packets
+    from lic.errors import UsageProblem
     from lic.files import atomic_write, check_output, read_input
     from lic.pictures import (
         DEFAULT_MAX_PIXELS,
@@ -60,24 +67,58 @@ def decode(
 
     limit = DEFAULT_MAX_PIXELS if given["max_pixels"] is None else given["max_pixels"]
     threads = given["threads"] or os.cpu_count() or 1
+    common: dict[str, Any] = {"weights": given["weights"], "max_pixels": limit, "threads": threads}
     force = given["force"]
-    way = Direction(frozenset([".lic"]), ".png", PICTURE_SUFFIXES)
+    way = Direction(frozenset([".lic", ".pkt"]), ".png", PICTURE_SUFFIXES)
     pairs = pair_files(inputs, output, way, force=force)
     formats = {target: "PNG" if target == "-" else format_of_suffix(target) for _, target in pairs}
 
     def work(source: str, target: str) -> None:
         data = read_input(source)
         name = "standard input" if source == "-" else source
-        codec, stream = api.open_stream(
-            data, weights=given["weights"], max_pixels=limit, threads=threads, name=name
-        )
-        begun = time.perf_counter()
-        picture = codec.decode_stream(stream)
+        options: Any = common | {"name": name}
+        missing = ""
+        if is_packets(data):
+            begun = time.perf_counter()
+            mended = api.mend(data, conceal=given["conceal"], **options)
+            picture, missing = mended.picture, _missing(mended)
+        elif given["conceal"]:
+            raise UsageProblem("is a file, not packets; --conceal is for packets", name)
+        else:
+            codec, stream = api.open_stream(data, **options)
+            begun = time.perf_counter()
+            picture = codec.decode_stream(stream)
         seconds = time.perf_counter() - begun
         check_output(target, inputs=[source], force=force)
         atomic_write(target, write_picture(picture, format=formats[target]), force=force)
         if not given["quiet"]:
             size = f"{picture.width}x{picture.height}"
-            print(f"{Path(name).name} -> {target}: {size}, {seconds:.2f} s", file=sys.stderr)
+            print(
+                f"{Path(name).name} -> {target}: {size}, {seconds:.2f} s{missing}", file=sys.stderr
+            )
 
     ctx.exit(each_file(pairs, work, force=force, jobs=given["jobs"]))
+
+
+def _missing(mended: Any) -> str:
+    """Return what a line about a picture from packets says of them."""
+    received, header = mended.received, mended.received.header
+    told = [f"{received.data} of {header.count} packets"]
+    if mended.recovered:
+        told.append(f"{mended.recovered} more from parity")
+    told += [
+        f"{count} {what}"
+        for count, what in (
+            (received.damaged, "damaged"),
+            (received.doubled, "doubled"),
+            (received.foreign, "of other pictures"),
+        )
+        if count
+    ]
+    if mended.lost:
+        share = 100 * mended.lost / mended.indices
+        told.append(f"{mended.lost} of {mended.indices} indices lost ({share:.0f} %)")
+        told.append(f"concealed by {mended.conceal}")
+    if mended.parity_unused:
+        told.append("parity not used, since zfec is not installed: pip install 'lic[parity]'")
+    return "; " + ", ".join(told)

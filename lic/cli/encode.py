@@ -59,6 +59,9 @@ class _Size(click.ParamType):  # type: ignore[type-arg]
     type=click.Choice(["tree", "static", "uniform"]),
     help="vqgan: how indices become bytes. [default: tree]",
 )
+@click.option("--packets", is_flag=True, help="vqgan: write datagrams that survive losses (.pkt).")
+@click.option("--payload", type=int, help="Bytes of a datagram's payload at most. [default: ~128]")
+@click.option("--parity", type=int, default=0, help="Datagrams that replace lost ones.")
 @click.option("-f", "--force", is_flag=True, help="Replace existing files.")
 @click.option("-j", "--jobs", type=click.IntRange(1), default=1, help="Pictures at once.")
 @click.option(
@@ -90,7 +93,7 @@ class _Size(click.ParamType):  # type: ignore[type-arg]
 @click.option("--quiet", is_flag=True, help="Print errors only.")
 @click.pass_context
 def encode(ctx: click.Context, /, inputs: tuple[str, ...], **given: Any) -> None:
-    """Encode pictures to .lic files.
+    """Encode pictures to .lic files, or to packets for a channel that loses some.
 
     IN are picture files, folders (searched for picture suffixes, hidden files left out), or - for
     standard input. Without -o a file goes beside its input with the suffix .lic.
@@ -113,9 +116,13 @@ def encode(ctx: click.Context, /, inputs: tuple[str, ...], **given: Any) -> None
         check=given["check"],
         codebook_size=given["codebook_size"],
         index_coder=given["index_coder"],
+        packets=given["packets"],
+        payload=given["payload"],
+        parity=given["parity"],
     )
     force = given["force"]
-    way = Direction(PICTURE_SUFFIXES, ".lic", frozenset([".lic"]), refuses=PICTURE_SUFFIXES)
+    suffix = ".pkt" if settings.packets else ".lic"
+    way = Direction(PICTURE_SUFFIXES, suffix, frozenset([suffix]), refuses=PICTURE_SUFFIXES)
     pairs = pair_files(inputs, given["output"], way, force=force)
 
     def work(source: str, target: str) -> None:
@@ -149,6 +156,9 @@ def _report(
         line += f", {psnr(picture.pixels, encoded.reconstruction.pixels):.2f} dB"
     if "codebook_size" in encoded.details:
         line = line.replace(", quality", f", codebook {encoded.details['codebook_size']}, quality")
+    if "packets" in encoded.details:
+        line += f", {encoded.details['packets']} packets"
+        line += f" and {encoded.details['parity']} of parity" if encoded.details["parity"] else ""
     if verbose:
         parts = {k: round(v / 8) for k, v in encoded.details.items() if k.endswith("_bits")}
         line += "; bytes " + ", ".join(f"{k.removesuffix('_bits')} {v}" for k, v in parts.items())

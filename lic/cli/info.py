@@ -21,9 +21,9 @@ __all__ = ["info"]
 def info(
     ctx: click.Context, inputs: tuple[str, ...], as_json: bool, max_pixels: int | None
 ) -> None:
-    """Check .lic files and print their headers.
+    """Check .lic files and packet streams, and print their headers.
 
-    IN are files, folders (searched for .lic files), or - for standard input.
+    IN are files, folders (searched for .lic and .pkt files), or - for standard input.
     """
     from lic.api import read_info
     from lic.cli._inputs import about_input, expand_inputs
@@ -33,7 +33,7 @@ def info(
 
     limit = DEFAULT_MAX_PIXELS if max_pixels is None else max_pixels
     worst = 0
-    files = [f for f, _ in expand_inputs(inputs, frozenset([".lic"]))]
+    files = [f for f, _ in expand_inputs(inputs, frozenset([".lic", ".pkt"]))]
     for given in files:
         name = "standard input" if given == "-" else given
         try:
@@ -50,8 +50,11 @@ def info(
 
 def _lines(v: dict[str, Any]) -> str:
     kind = "grey" if v["grey"] else "RGB"
+    head = f"{v['file']}: {v['width']}x{v['height']} {kind}, {v['bytes']} bytes, {v['bpp']:.4f} bpp"
+    if "packets" in v:
+        return "\n".join([head, *_packet_lines(v)])
     lines = [
-        f"{v['file']}: {v['width']}x{v['height']} {kind}, {v['bytes']} bytes, {v['bpp']:.4f} bpp",
+        head,
         f"  family {v['family']}, {_quality(v)}, weights {v['weights']}, "
         f"format version {v['format_version']}",
         f"  payload {v['payload_bytes']} bytes, tiles {v['tiles']}, "
@@ -62,6 +65,17 @@ def _lines(v: dict[str, Any]) -> str:
     if v["skipped_sections"]:
         lines.append(f"  unknown optional sections: {v['skipped_sections']}")
     return "\n".join(lines)
+
+
+def _packet_lines(v: dict[str, Any]) -> list[str]:
+    lines = [
+        f"  family {v['family']}, {_quality(v)}, weights {v['weights']}, "
+        f"format version {v['format_version']}",
+        f"  packets {v['packets_received']} of {v['packets']}, "
+        f"parity {v['parity_received']} of {v['parity']}",
+    ]
+    others = [f"{n} {v[n]}" for n in ("damaged", "doubled", "foreign") if v[n]]
+    return [*lines, f"  datagrams {v['datagrams']}: " + ", ".join(others)] if others else lines
 
 
 def _quality(v: dict[str, Any]) -> str:

@@ -19,6 +19,7 @@ _COMMANDS = {
     "encode": ("lic.cli.encode", "encode"),
     "decode": ("lic.cli.decode", "decode"),
     "transcode": ("lic.cli.transcode", "transcode"),
+    "channel": ("lic.cli.channel", "channel"),
     "info": ("lic.cli.info", "info"),
     "eval": ("lic.cli.eval", "eval_"),
     "train": ("lic.cli.train", "train"),
@@ -55,7 +56,8 @@ def cli(ctx: click.Context, debug: bool) -> None:
     \b
     Exit codes: 0 done, 1 a bug or a reader that left, 2 usage, 3 a picture or data set that cannot
     be read, 4 a damaged or foreign .lic file, 5 too many pixels, 6 weights, 7 output,
-    130 interrupted, 143 terminated. With several inputs, the largest of theirs.
+    10 no packet arrived, 130 interrupted, 143 terminated. With several inputs, the largest of
+    theirs.
     """  # noqa: D301 - click wants the character
     ctx.obj = {"debug": debug}
 

@@ -5,18 +5,31 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lic.codecs.base import Codec
 from lic.errors import UsageProblem
 from lic.weights.store import Card, find_weights
 
-__all__ = ["LEARNED", "codec_for_stream", "codec_names", "get_codec", "learned_codec", "load_codec"]
+if TYPE_CHECKING:
+    from lic.codecs.packeted import PacketCodec
+
+__all__ = [
+    "LEARNED",
+    "codec_for_stream",
+    "codec_names",
+    "get_codec",
+    "learned_codec",
+    "load_codec",
+    "packet_codec",
+]
 
 LEARNED = ("hyperprior", "vqgan")
 """Families that write ``.lic`` files."""
 
 _COMPRESSAI = "compressai:"
 _loaded: dict[str, Codec] = {}
+_packeted: dict[Codec, PacketCodec] = {}
 
 
 def load_codec(card: Card, threads: int = 1) -> Codec:
@@ -64,6 +77,29 @@ def get_codec(name: str, *, weights: str | Path | None = None, threads: int = 1)
     near = difflib.get_close_matches(name, codec_names(), n=1)
     hint = f"; did you mean '{near[0]}'?" if near else f"; known: {', '.join(codec_names())}"
     raise UsageProblem(f"no codec '{name}'{hint}")
+
+
+def packet_codec(
+    prefix: bytes | None = None, *, weights: str | Path | None = None, threads: int = 1
+) -> PacketCodec:
+    """Return the codec for packets of ``vqgan``.
+
+    Args:
+        prefix: Fingerprint that the packets carry; any when ``None``.
+        weights: Instead of those found.
+        threads: Strips or pictures at once.
+
+    Raises:
+        WeightsError: No weights with that fingerprint.
+    """
+    from lic.codecs.packeted import PacketCodec
+    from lic.codecs.vqgan import VqganCodec
+
+    codec = learned_codec(find_weights("vqgan", prefix=prefix, path=weights), threads)
+    assert isinstance(codec, VqganCodec)
+    if codec not in _packeted:
+        _packeted[codec] = PacketCodec(codec)
+    return _packeted[codec]
 
 
 def codec_names() -> list[str]:

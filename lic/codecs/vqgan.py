@@ -37,7 +37,7 @@ from lic.weights import Card, find_weights, load_tensors, network_state
 if TYPE_CHECKING:
     from lic.networks.taming import TamingVqgan
 
-__all__ = ["VqganCodec"]
+__all__ = ["FAMILY", "VqganCodec", "as_grey"]
 
 FAMILY = 4
 
@@ -95,7 +95,7 @@ class VqganCodec:
         Raises:
             UsageProblem: No such rung or coder.
         """
-        bits = self._rung(quality, options.get("codebook_size"))
+        bits = self.rung_of(quality, options.get("codebook_size"))
         coder = options.get("index_coder") or DEFAULT_CODER
         if coder not in CODERS:
             raise UsageProblem(f"no index coder '{coder}'; known: {', '.join(CODERS)}")
@@ -105,7 +105,8 @@ class VqganCodec:
         shown = self._show(indices, bits, plan, stream) if options.get("reconstruct") else None
         return Encoded(write_stream(stream), self._details(indices, bits, stream), shown)
 
-    def _rung(self, quality: float, codebook_size: int | None) -> int:
+    def rung_of(self, quality: float, codebook_size: int | None) -> int:
+        """Return the bits of an index; ``UsageProblem`` where the ladder has no such codebook."""
         if codebook_size is None:
             part = min(100.0, max(0.0, quality)) / 100
             return self.bottom + round(part * (self.top - self.bottom))
@@ -208,20 +209,26 @@ class VqganCodec:
     def _show(self, indices: np.ndarray, bits: int, plan: Plan, stream: Stream) -> Picture:
         pixels = self.decode_picture(indices, bits, plan)
         if stream.grey:
-            pixels = np.rint(pixels.mean(2, keepdims=True)).astype(np.uint8).repeat(3, axis=2)
+            pixels = as_grey(pixels)
         return Picture(pixels, stream.grey, stream.icc, stream.exif, stream.xmp)
 
     def decode_picture(self, indices: np.ndarray, bits: int, plan: Plan) -> np.ndarray:
         """Indices to pixels, uint8 ``(H, W, 3)``."""
+        codewords = self.model.ladder.look_up(torch.from_numpy(indices)[None], bits)
+        return self.decode_codewords(codewords, torch.ones_like(codewords[:, :1]), bits, plan)
+
+    def decode_codewords(
+        self, codewords: Tensor, trust: Tensor, bits: int, plan: Plan
+    ) -> np.ndarray:
+        """Codewords ``(1, E, h, w)`` and trust in them ``(1, 1, h, w)`` to pixels ``(H, W, 3)``."""
         rung = torch.tensor([float(bits)])
 
         def synthesise(rows: Tensor, _where: tuple[int, int]) -> Tensor:
-            codewords = self.model.ladder.look_up(rows[:, 0], bits)
-            x = self.model.decoder(codewords, torch.ones_like(codewords[:, :1]), rung)
+            x = self.model.decoder(rows[:, :-1], rows[:, -1:], rung)
             return ((finite(x) + 1) * 127.5).round_().clamp_(0, 255).to(torch.uint8)
 
         with torch.inference_mode():
-            source = torch.from_numpy(indices)[None, None]
+            source = torch.cat([codewords, trust], dim=1)
             x = run_strips(synthesise, source, *plan.grid, 1, self.step, self.threads, _HALO)
         return x[0, :, : plan.height, : plan.width].permute(1, 2, 0).contiguous().numpy()
 
@@ -235,7 +242,7 @@ class VqganCodec:
             StreamError: The file is damaged.
         """
         indices, bits = self.read_indices(stream)
-        wanted = self._rung(0, codebook_size)
+        wanted = self.rung_of(0, codebook_size)
         if wanted > bits:
             raise UsageProblem(f"the file has a codebook of {2**bits}; {2**wanted} is larger")
         coarse = indices >> (bits - wanted)
@@ -265,6 +272,11 @@ class VqganCodec:
         rungs = self.top - self.bottom + 1
         checksum = coder_checksum(self.start, self.bottom, self.top)
         return checksum, f"index coder, integers alone, {rungs} rungs"
+
+
+def as_grey(pixels: np.ndarray) -> np.ndarray:
+    """Return the mean of the channels in each of them, uint8 ``(H, W, 3)``."""
+    return np.rint(pixels.mean(2, keepdims=True)).astype(np.uint8).repeat(3, axis=2)
 
 
 def _networks(card: Card) -> Vqgan | TamingVqgan:

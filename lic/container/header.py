@@ -23,6 +23,7 @@ __all__ = [
     "VERSION",
     "Field",
     "Header",
+    "check_pixels",
     "is_lic",
     "read_header",
     "write_header",
@@ -171,6 +172,12 @@ def write_header(header: Header) -> bytes:
     return b"".join(out)
 
 
+def check_pixels(width: int, height: int, most: int) -> None:
+    """Raise ``LimitError`` for more than ``most`` pixels; 0 is no limit."""
+    if most and width * height > most:
+        raise LimitError(f"{width} x {height} pixels exceed --max-pixels {most}")
+
+
 def read_header(reader: Reader, max_pixels: int) -> Header:
     """Read what :func:`write_header` wrote; each field is judged before the next is read.
 
@@ -186,8 +193,5 @@ def read_header(reader: Reader, max_pixels: int) -> Header:
             raise StreamError(problem)
         found |= zip(field.names, values, strict=True)
     header = Header(**found)
-    if max_pixels and header.width * header.height > max_pixels:
-        raise LimitError(
-            f"{header.width} x {header.height} pixels exceed --max-pixels {max_pixels}"
-        )
+    check_pixels(header.width, header.height, max_pixels)
     return header

@@ -105,6 +105,25 @@ class VqganConfig:
 
 
 @dataclass(frozen=True)
+class RestorerConfig:
+    """What only restorers have.
+
+    Attributes:
+        codec: Weights of ``vqgan`` that make the indices, by path; those found when empty.
+        bits: Of an index in half of the batches and in validation; any in the others.
+        softness: Temperature at which the codewords near the true vector share its probability.
+        squared: Weight of the squared distance of the expected codeword.
+        wrong: Share of wrong indices in a fifth of the grids.
+    """
+
+    codec: str = ""
+    bits: int = 10
+    softness: float = 0.03
+    squared: float = 1.0
+    wrong: float = 0.03
+
+
+@dataclass(frozen=True)
 class Recipe:
     """One training run.
 
@@ -119,7 +138,7 @@ class Recipe:
         seed: Of crops, rates and starts.
         validate_every: Seconds between validations.
         network: Overrides of the family's shape.
-        data, optimiser, vqgan: See there.
+        data, optimiser, vqgan, restorer: See there.
     """
 
     family: str
@@ -134,6 +153,7 @@ class Recipe:
     data: DataConfig = field(default_factory=DataConfig)
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     vqgan: VqganConfig = field(default_factory=VqganConfig)
+    restorer: RestorerConfig = field(default_factory=RestorerConfig)
 
 
 def load_recipe(path: str | Path, overrides: typing.Sequence[str] = ()) -> Recipe:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from lic.errors import UsageProblem
 from lic.training.config import Recipe
 from lic.training.hyperprior import HyperpriorTask
+from lic.training.restorer import RestorerTask
 from lic.training.rung_tuning import RungTask
 from lic.training.task import Task
 from lic.training.vqgan import VqganTask
@@ -21,6 +22,8 @@ def _vqgan(recipe: Recipe) -> Task:
 TASKS: dict[str, Callable[[Recipe], Task]] = {
     "hyperprior": HyperpriorTask,
     "vqgan": _vqgan,
+    "restorer-conv": RestorerTask,
+    "restorer-transformer": RestorerTask,
 }
 """Families that can be trained."""
 

@@ -1,0 +1,160 @@
+"""What stands in for indices that did not arrive, and how far the decoder is to trust it.
+
+Each concealer turns codewords with holes into codewords without, and says how sure it is of them:
+the decoder of ``vqgan`` has an input for that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lic.codecs.plan import finite, ready
+from lic.errors import UsageProblem, WeightsError
+from lic.networks.restorer import KINDS, Restorer, RestorerShape
+from lic.weights import Card, find_weights, load_tensors, network_state
+
+__all__ = ["CONCEALERS", "Concealer", "best_concealer", "concealer", "with_trust"]
+
+CONCEALERS = ("none", "nearest", "mean", *KINDS)
+"""By name: an empty hole, the nearest codeword that arrived, the mean of those around, networks."""
+
+Concealer = Callable[[Tensor, Tensor, Tensor, int], tuple[Tensor, Tensor]]
+"""(codewords ``(1, E, h, w)``, known bool ``(h, w)``, codebook ``(K, E)``, bits) -> codewords and
+trust ``(1, 1, h, w)``."""
+
+
+def concealer(name: str, codec: Card, weights: str | None = None) -> Concealer:
+    """Return a concealer by name.
+
+    Args:
+        name: Of ``CONCEALERS``.
+        codec: Weights of ``vqgan`` that the indices belong to; networks have to be made for them.
+        weights: Where to look for the networks instead of the usual places.
+
+    Raises:
+        UsageProblem: No such concealer.
+        WeightsError: No network of that kind for these weights.
+    """
+    plain = {"none": _none, "nearest": _nearest, "mean": _mean}
+    if name in plain:
+        return plain[name]
+    if name not in KINDS:
+        raise UsageProblem(f"no concealer '{name}'; known: {', '.join(CONCEALERS)}")
+    return _Network(find_weights(f"restorer-{name}", prefix=codec.prefix(), path=weights))
+
+
+def best_concealer(codec: Card, weights: str | None = None) -> str:
+    """Return the name of the one that measured best of those that there are for these weights."""
+    for name in reversed(KINDS):
+        try:
+            find_weights(f"restorer-{name}", prefix=codec.prefix(), path=weights)
+        except WeightsError:
+            continue
+        return name
+    return "mean"
+
+
+def with_trust(means: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor]:
+    """Split means of codewords into vectors as long as codewords, and the trust in them.
+
+    A mean of codewords that disagree is short; its length over theirs is the trust, 0..1. Decoders
+    multiply the two, so they get the mean itself and are told how sure it is.
+
+    Args:
+        means: ``(n, E)``.
+        codebook: ``(K, E)``.
+
+    Returns:
+        ``(n, E)`` and ``(n,)``.
+    """
+    length = codebook.norm(dim=1).mean()
+    trust = (means.norm(dim=1) / length).clamp(1e-3, 1)
+    return means / trust[:, None], trust
+
+
+def _none(codewords: Tensor, known: Tensor, codebook: Tensor, bits: int) -> tuple[Tensor, Tensor]:
+    trust = known.to(codewords)[None, None]
+    return codewords * trust, trust
+
+
+def _nearest(
+    codewords: Tensor, known: Tensor, codebook: Tensor, bits: int
+) -> tuple[Tensor, Tensor]:
+    """Grow what is known by a position at a time; of equally near ones, the first counts."""
+
+    def one(around: Tensor, there: Tensor) -> Tensor:
+        first = there.to(torch.uint8).argmax(0)
+        at = first[None, None].expand(1, around.shape[1], *first.shape)
+        return around.gather(0, at)[0]
+
+    return _grow(codewords, known, one), torch.ones_like(codewords[:, :1])
+
+
+def _mean(codewords: Tensor, known: Tensor, codebook: Tensor, bits: int) -> tuple[Tensor, Tensor]:
+    """Grow what is known by a position at a time, as the mean of direct neighbours."""
+
+    def one(around: Tensor, there: Tensor) -> Tensor:
+        share = there.to(around)
+        return (around * share[:, None]).sum(0) / share.sum(0).clamp(min=1)
+
+    filled, trust = _grow(codewords, known, one), known.to(codewords)[None, None]
+    return _put(filled, trust, known, *with_trust(_at(filled, ~known), codebook))
+
+
+def _at(codewords: Tensor, where: Tensor) -> Tensor:
+    """Return ``(n, E)`` at the positions of a mask."""
+    return codewords.permute(0, 2, 3, 1)[0][where]
+
+
+def _put(
+    codewords: Tensor, trust: Tensor, known: Tensor, vectors: Tensor, sure: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Fill the holes of codewords and trust."""
+    filled, trust = codewords.permute(0, 2, 3, 1).clone(), trust.clone()
+    filled[0][~known], trust[0, 0][~known] = vectors, sure
+    return filled.permute(0, 3, 1, 2), trust
+
+
+def _grow(codewords: Tensor, known: Tensor, one: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    filled, there = codewords[0] * known, known.clone()
+    while not bool(there.all()):
+        padded, mask = F.pad(filled, (1, 1, 1, 1)), F.pad(there, (1, 1, 1, 1))
+        h, w = known.shape
+        shifts = ((1, 0), (1, 2), (0, 1), (2, 1))  # left, right, above, below
+        around = torch.stack([padded[:, y : y + h, x : x + w] for y, x in shifts])
+        near = torch.stack([mask[y : y + h, x : x + w] for y, x in shifts])
+        fresh = near.any(0) & ~there
+        filled = torch.where(fresh, one(around, near), filled)
+        there = there | fresh
+    return filled[None]
+
+
+class _Network:
+    """A trained restorer.
+
+    It runs once; the guess is the expected codeword. Where the network is sure of one codeword that
+    is this codeword, elsewhere a mean, which is nearer to the truth than any one of them.
+    """
+
+    def __init__(self, card: Card):
+        self.card = card
+        model = Restorer(RestorerShape(**card.shape()))
+        model.load_state_dict(network_state(load_tensors(card)))
+        self.model: Restorer = ready(model)
+
+    def __call__(
+        self, codewords: Tensor, known: Tensor, codebook: Tensor, bits: int
+    ) -> tuple[Tensor, Tensor]:
+        if not self.model.shape.bottom <= bits <= self.model.shape.top:
+            raise WeightsError(
+                f"restorer knows no rung of {2**bits} codewords", str(self.card.path)
+            )
+        trust = known.to(codewords)[None, None]
+        rung = torch.tensor([float(bits)])
+        found = _at(finite(self.model(codewords * trust, trust, rung)), ~known)
+        chance = self.model.logits(found, codebook, bits).softmax(1)
+        return _put(codewords, trust, known, *with_trust(chance @ codebook, codebook))

@@ -1,0 +1,179 @@
+"""``vqgan`` over a channel that loses packets: a picture to datagrams, and back from those left.
+
+Reads as the data flows: picture -> indices -> datagrams, and back: datagrams -> some indices ->
+codewords with holes -> concealed -> picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from lic.codecs.base import Encoded
+from lic.codecs.conceal import Concealer, best_concealer, concealer
+from lic.codecs.packets import Grid, decode_packets, encode_packets
+from lic.codecs.plan import Plan, in_order
+from lic.codecs.vqgan import VqganCodec, as_grey
+from lic.container.packets import Datagram, read_packets
+from lic.container.received import Received, receive
+from lic.errors import StreamError, WeightsError
+from lic.pictures import Picture
+
+__all__ = ["Mended", "PacketCodec"]
+
+
+@dataclass(frozen=True)
+class Mended:
+    """A picture from what arrived.
+
+    Attributes:
+        picture: Of its full size, whatever is missing.
+        received: The datagrams.
+        recovered: Data packets that parity gave back.
+        lost: Indices that had to be concealed.
+        indices: Of the picture.
+        parity_unused: Parity could have given data back, but zfec is not installed.
+        conceal: Name of the concealer.
+    """
+
+    picture: Picture
+    received: Received
+    recovered: int
+    lost: int
+    indices: int
+    parity_unused: bool
+    conceal: str
+
+
+class PacketCodec:
+    """Packets around a ``vqgan`` codec.
+
+    Args:
+        codec: Networks, ladder and index coder.
+    """
+
+    def __init__(self, codec: VqganCodec):
+        self.codec = codec
+        self.name = codec.name
+        self.quality_steps = codec.quality_steps
+        self._concealers: dict[str, Concealer] = {}
+
+    def encode(self, picture: Picture, quality: float, **options: Any) -> Encoded:
+        """Encode one picture to a packet stream. Metadata does not travel.
+
+        Args:
+            picture: RGB or grey, any size from 1x1.
+            quality: 0..100, from the coarsest rung to the finest.
+            options: ``codebook_size`` instead of quality; ``payload``, bytes of a datagram's
+                payload at most, about 128 when ``None``; ``parity``, datagrams beside those of
+                data, any of which replaces any that is lost; ``reconstruct=True`` also returns what
+                a receiver of everything will show.
+
+        Raises:
+            UsageProblem: No such rung, or too many or too small datagrams.
+            InputError: Parity is wanted and zfec is not installed.
+        """
+        codec, parity = self.codec, options.get("parity") or 0
+        bits = codec.rung_of(quality, options.get("codebook_size"))
+        plan = Plan(picture.height, picture.width, codec.step)
+        indices = codec.encode_latents(picture, bits, plan)
+        template = Datagram(
+            bits=bits,
+            grey=picture.grey,
+            picture=0,
+            fingerprint=codec.card.prefix(),
+            width=picture.width,
+            height=picture.height,
+            count=0,
+            parity=parity,
+            index=0,
+            payload=b"",
+        )
+        data = encode_packets(indices, template, codec.start, payload=options.get("payload"))
+        sizes = [len(d) for d in read_packets(data)]
+        details: dict[str, Any] = {
+            "quality": 100 * (bits - codec.bottom) / max(1, codec.top - codec.bottom),
+            "codebook_size": 2**bits,
+            "packets": len(sizes) - parity,
+            "parity": parity,
+            "wire_bytes": sum(sizes),
+            "longest_datagram": max(sizes),
+        }
+        shown = None
+        if options.get("reconstruct"):
+            pixels = codec.decode_picture(indices, bits, plan)
+            shown = Picture(as_grey(pixels) if picture.grey else pixels, picture.grey)
+        return Encoded(data, details, shown)
+
+    def decode(self, data: bytes) -> Picture:
+        """Decode a packet stream, whatever of it arrived."""
+        return self.mend(receive(data)).picture
+
+    def encode_many(
+        self, pictures: Iterable[Picture], quality: float, **options: Any
+    ) -> Iterator[Encoded]:
+        """Encode pictures in order, ``threads`` of the codec at a time."""
+        threads = self.codec.threads
+        yield from in_order(lambda p: self.encode(p, quality, **options), pictures, threads)
+
+    def decode_many(self, files: Iterable[bytes]) -> Iterator[Picture]:
+        """Decode packet streams in order, ``threads`` of the codec at a time."""
+        yield from in_order(self.decode, files, self.codec.threads)
+
+    def mend(
+        self, received: Received, conceal: str | None = None, weights: str | None = None
+    ) -> Mended:
+        """Decode what arrived.
+
+        Args:
+            received: From :func:`lic.container.received.receive`.
+            conceal: Of ``CONCEALERS``; the best that there is for these weights when ``None``.
+            weights: Where the concealer's network is looked for instead of the usual places.
+
+        Raises:
+            StreamError: An intact datagram that this codec cannot have written.
+            NothingReceived: Only parity arrived, and too little of it.
+            WeightsError: The indices are of other weights, or there is no such network for them.
+        """
+        header, codec = received.header, self.codec
+        if header.fingerprint != codec.card.prefix():
+            raise WeightsError(f"the packets need weights {header.fingerprint.hex()}")
+        if not codec.bottom <= header.bits <= codec.top:
+            raise StreamError(f"codebook of 2^{header.bits} indices is not in the weights' ladder")
+        conceal = conceal or best_concealer(codec.card, weights)
+        plan = Plan(header.height, header.width, codec.step)
+        grid = decode_packets(received, plan.grid, codec.start)
+        pixels = self._show(grid, header.bits, plan, conceal, weights)
+        if header.grey:
+            pixels = as_grey(pixels)
+        return Mended(
+            picture=Picture(pixels, header.grey),
+            received=received,
+            recovered=grid.recovered,
+            lost=int((~grid.known).sum()),
+            indices=grid.known.size,
+            parity_unused=grid.parity_unused,
+            conceal=conceal,
+        )
+
+    def _show(
+        self, grid: Grid, bits: int, plan: Plan, conceal: str, weights: str | None
+    ) -> np.ndarray:
+        if grid.known.all():
+            return self.codec.decode_picture(grid.indices, bits, plan)
+        fill = self._concealer(conceal, weights)
+        ladder = self.codec.model.ladder
+        with torch.inference_mode():
+            codewords = ladder.look_up(torch.from_numpy(grid.indices)[None], bits)
+            known = torch.from_numpy(grid.known)
+            mended = fill(codewords, known, ladder.rung(bits), bits)
+        return self.codec.decode_codewords(*mended, bits, plan)
+
+    def _concealer(self, name: str, weights: str | None) -> Concealer:
+        if name not in self._concealers:
+            self._concealers[name] = concealer(name, self.codec.card, weights)
+        return self._concealers[name]
