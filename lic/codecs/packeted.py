@@ -7,11 +7,12 @@ codewords with holes -> concealed -> picture.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from lic.codecs.base import Encoded
 from lic.codecs.conceal import Concealer, best_concealer, concealer
@@ -38,6 +39,9 @@ class Mended:
         indices: Of the picture.
         parity_unused: Parity could have given data back, but zfec is not installed.
         conceal: Name of the concealer.
+        vectors: float32 ``(E, h, w)``, what the decoder made of: codewords, and means of codewords
+            where some were concealed.
+        known: bool ``(h, w)``, positions whose index arrived.
     """
 
     picture: Picture
@@ -47,6 +51,8 @@ class Mended:
     indices: int
     parity_unused: bool
     conceal: str
+    vectors: np.ndarray = field(repr=False)
+    known: np.ndarray = field(repr=False)
 
 
 class PacketCodec:
@@ -147,7 +153,8 @@ class PacketCodec:
         conceal = conceal or best_concealer(codec.card, weights)
         plan = Plan(header.height, header.width, codec.step)
         grid = decode_packets(received, plan.grid, codec.start)
-        pixels = self._show(grid, header.bits, plan, conceal, weights)
+        codewords, trust = self._filled(grid, header.bits, conceal, weights)
+        pixels = codec.decode_codewords(codewords, trust, header.bits, plan)
         if header.grey:
             pixels = as_grey(pixels)
         return Mended(
@@ -158,20 +165,21 @@ class PacketCodec:
             indices=grid.known.size,
             parity_unused=grid.parity_unused,
             conceal=conceal,
+            vectors=(codewords * trust)[0].numpy(),
+            known=grid.known,
         )
 
-    def _show(
-        self, grid: Grid, bits: int, plan: Plan, conceal: str, weights: str | None
-    ) -> np.ndarray:
-        if grid.known.all():
-            return self.codec.decode_picture(grid.indices, bits, plan)
-        fill = self._concealer(conceal, weights)
-        ladder = self.codec.model.ladder
+    def _filled(
+        self, grid: Grid, bits: int, conceal: str, weights: str | None
+    ) -> tuple[Tensor, Tensor]:
+        """Return codewords without holes, and the trust in them."""
+        ladder, known = self.codec.model.ladder, torch.from_numpy(grid.known)
         with torch.inference_mode():
             codewords = ladder.look_up(torch.from_numpy(grid.indices)[None], bits)
-            known = torch.from_numpy(grid.known)
-            mended = fill(codewords, known, ladder.rung(bits), bits)
-        return self.codec.decode_codewords(*mended, bits, plan)
+            if known.all():
+                return codewords, torch.ones_like(codewords[:, :1])
+            fill = self._concealer(conceal, weights)
+            return fill(codewords, known, ladder.rung(bits), bits)
 
     def _concealer(self, name: str, weights: str | None) -> Concealer:
         if name not in self._concealers:
