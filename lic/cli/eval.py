@@ -11,6 +11,15 @@ import click
 __all__ = ["eval_"]
 
 _DEFAULT_CODECS = ("hyperprior", "jpeg")
+_OF_CHANNELS = {
+    "bursts": "burst",
+    "concealers": "conceal",
+    "seeds": "seeds",
+    "parity": "parity",
+    "payload": "payload",
+    "codebook_size": "codebook-size",
+}
+"""Options that only lossy channels have."""
 
 
 @click.command("eval")
@@ -64,6 +73,38 @@ _DEFAULT_CODECS = ("hyperprior", "jpeg")
     help="Draw N pictures into sheet.png, decoded at the rates nearest to --at.",
 )
 @click.option("--log", is_flag=True, help="Logarithmic rate in the plot.")
+@click.option(
+    "--channel",
+    "losses",
+    multiple=True,
+    metavar="LIST",
+    help="Send packets over channels that lose such shares of them, 0..1, instead.",
+)
+@click.option(
+    "--burst",
+    "bursts",
+    multiple=True,
+    metavar="LIST",
+    help="With --channel: mean numbers lost in a row, 0 for independent losses. [default: 0]",
+)
+@click.option(
+    "--conceal",
+    "concealers",
+    multiple=True,
+    metavar="LIST",
+    help="With --channel: none, nearest, mean, conv, transformer. [default: all]",
+)
+@click.option("--seeds", type=click.IntRange(1), help="With --channel: repetitions. [default: 10]")
+@click.option(
+    "--parity",
+    multiple=True,
+    metavar="LIST",
+    help="With --channel: parity packets at equal bytes, beside 0. [default: none]",
+)
+@click.option("--payload", type=click.IntRange(1), help="With --channel: bytes of a payload.")
+@click.option(
+    "--codebook-size", type=click.IntRange(2), help="With --channel: of vqgan. [default: 1024]"
+)
 def eval_(**given: Any) -> None:
     """Measure codecs on pictures: real bytes, PSNR, MS-SSIM, seconds, BD-rate.
 
@@ -74,10 +115,21 @@ def eval_(**given: Any) -> None:
     Codecs: hyperprior, vqgan; jpeg, jpeg-progressive, webp, avif, avif-444, jpeg2000, jxl, heic;
     compressai:NAME[@bf16][:LEVEL[:CHECKPOINT]], which has random weights without CHECKPOINT, good
     for timing alone.
+
+    With --channel, --out gets per_loss.csv, losses.json and losses.png. vqgan sends packets; files
+    of other codecs are cut into pieces. A picture of which nothing can be shown counts as grey.
     """
     from lic.codecs.registry import get_codec
+    from lic.errors import UsageProblem
     from lic.evaluation.run import EvalSettings, evaluate
 
+    if given["losses"]:
+        click.echo(_over_channels(given))
+        click.echo(f"\nresults in {given['out']}")
+        return
+    for name in _OF_CHANNELS:
+        if given[name]:
+            raise UsageProblem(f"--{_OF_CHANNELS[name]} goes with --channel")
     settings = EvalSettings(
         dataset=given["dataset"],
         out=Path(given["out"]),
@@ -99,6 +151,44 @@ def eval_(**given: Any) -> None:
     codecs = {n: get_codec(n, weights=given["weights"], threads=given["threads"]) for n in names}
     click.echo(evaluate(codecs, settings, lambda line: print(line, file=sys.stderr)))
     click.echo(f"\nresults in {given['out']}")
+
+
+def _over_channels(given: dict[str, Any]) -> str:
+    from lic.codecs.conceal import CONCEALERS
+    from lic.codecs.registry import get_codec, packet_codec
+    from lic.errors import UsageProblem
+    from lic.evaluation.run_lossy import LossSettings, evaluate_losses
+
+    for name in ("published", "fresh", "at_bpp", "sheet", "log", "anchor", "curves"):
+        if given[name]:
+            raise UsageProblem(f"--{name.replace('_bpp', '')} does not go with --channel")
+    qualities = _numbers(given["qualities"])
+    if len(qualities) > 1:
+        raise UsageProblem("one quality goes with --channel")
+    metric = given["metric"].replace("-", "_")
+    wanted = (metric, "psnr", *(("lpips", "dists") if given["perceptual"] else ()))
+    settings = LossSettings(
+        dataset=given["dataset"],
+        out=Path(given["out"]),
+        losses=_numbers(given["losses"]),
+        bursts=_numbers(given["bursts"]) or (0.0,),
+        concealers=tuple(_items(given["concealers"])) or CONCEALERS,
+        seeds=given["seeds"] or 10,
+        parity=(0, *(int(n) for n in _numbers(given["parity"]))),
+        codebook_size=given["codebook_size"] or 1024,
+        quality=qualities[0] if qualities else 0.0,
+        payload=given["payload"],
+        metrics=tuple(dict.fromkeys(wanted)),
+        data_root=given["data_root"],
+        limit=given["limit"],
+        threads=given["threads"],
+    )
+    options: dict[str, Any] = {"weights": given["weights"], "threads": given["threads"]}
+    codecs: dict[str, Any] = {
+        n: packet_codec(**options) if n == "vqgan" else get_codec(n, **options)
+        for n in dict.fromkeys(_items(given["codecs"]) or ("vqgan",))
+    }
+    return evaluate_losses(codecs, settings, lambda line: print(line, file=sys.stderr))
 
 
 def _items(texts: tuple[str, ...]) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 from lic.evaluation.extras import optional
 from lic.files import atomic_write
 
-__all__ = ["plot_curves"]
+__all__ = ["plot_curves", "save_figure"]
 
 Curves = dict[str, list[tuple[float, float]]]
 
@@ -54,6 +54,11 @@ def plot_curves(
     axes.grid(alpha=0.3, which="both")
     if measured or published:
         axes.legend(fontsize=8, loc="lower right")
+    save_figure(path, figure)
+
+
+def save_figure(path: Path, figure: Any) -> None:
+    """Write a figure as PNG, replaced as a whole."""
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=_DPI)
     atomic_write(str(path), picture.getvalue(), force=True)

@@ -124,7 +124,7 @@ class FileSender:
         payload: Bytes of a datagram.
     """
 
-    concealers = ("none",)
+    concealers: tuple[str, ...] = ("none",)
 
     def __init__(self, name: str, codec: Codec, quality: float, payload: int = 128):
         self.name, self.codec, self.quality, self.payload = name, codec, quality, payload

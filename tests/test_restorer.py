@@ -1,0 +1,114 @@
+"""Restorers: masks as channels leave them, networks for any grid, training that pays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import photo
+from PIL import Image
+
+from lic.codecs.conceal import best_concealer
+from lic.codecs.packeted import PacketCodec
+from lic.codecs.vqgan import VqganCodec
+from lic.container.packets import read_packets, write_packets
+from lic.container.received import receive
+from lic.errors import UsageProblem
+from lic.networks.restorer import KINDS, Restorer, RestorerShape
+from lic.pictures import Picture
+from lic.training.config import DataConfig, OptimiserConfig, Recipe, RestorerConfig, VqganConfig
+from lic.training.loop import train
+from lic.training.masks import packet_mask, random_mask
+from lic.training.restorer import RestorerTask
+from lic.training.weights import export_run, initial_state
+from lic.weights import find_weights
+
+TINY = Path(__file__).parent / "weights" / "tiny-vqgan.safetensors"
+SHAPE = {"width": 16, "blocks": 2, "heads": 2, "window": 4}
+
+
+def recipe(kind: str) -> Recipe:
+    return Recipe(
+        family=f"restorer-{kind}",
+        network=SHAPE,
+        vqgan=VqganConfig(perceptual=0.0),
+        restorer=RestorerConfig(codec=str(TINY), bits=6),
+        data=DataConfig(crop=128, batch=4, late_part=0.0, valid_pictures=2),
+        optimiser=OptimiserConfig(name="muon", lr=3e-3, warmup=2, ema=0.9),
+        validate_every=60,
+    )
+
+
+def test_a_mask_of_packets_loses_whole_packets():
+    random = np.random.default_rng(0)
+    mask = packet_mask((9, 14), 7, 0.4, None, random)
+    assert mask.shape == (9, 14)
+    assert mask.sum() % 18 == 0
+    assert not packet_mask((9, 14), 7, 0.0, None, random).any()
+
+
+@pytest.mark.parametrize("shape", [(1, 2), (3, 50), (28, 28)])
+def test_masks_leave_something_to_learn_from(shape):
+    random = np.random.default_rng(1)
+    for _ in range(200):
+        mask = random_mask(shape, random)
+        assert mask.any()
+        assert not mask.all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("size", [(1, 1), (3, 9), (17, 5)])
+def test_any_grid_goes_in_alone_or_in_a_batch(kind, size):
+    torch.manual_seed(0)
+    model = Restorer(RestorerShape(kind=kind, **SHAPE)).eval()
+    vectors = torch.randn(2, 8, *size)
+    trust = (torch.rand(2, 1, *size) > 0.3).float()
+    rung = torch.tensor([10.0, 7.0])
+    with torch.inference_mode():
+        both = model(vectors, trust, rung)
+        alone = model(vectors[1:], trust[1:], rung[1:])
+    assert both.shape == vectors.shape
+    assert torch.allclose(both[1:], alone, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_lost_is_not_seen(kind):
+    model = Restorer(RestorerShape(kind=kind, **SHAPE)).eval()
+    trust = torch.ones(1, 1, 6, 6)
+    trust[..., 2, 3] = 0
+    first, second = torch.randn(2, 1, 8, 6, 6)
+    second = torch.where(trust.bool(), first, second)
+    rung = torch.tensor([10.0])
+    with torch.inference_mode():
+        assert torch.equal(model(first, trust, rung), model(second, trust, rung))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_trained_restorer_conceals(kind, tmp_path):
+    for seed in range(4):
+        Image.fromarray(photo(160, 192, seed)).save(tmp_path / f"{seed}.png")
+    where, settings = [str(tmp_path)], recipe(kind)
+    train(settings, tmp_path / "r", where, where, 2.0, report=lambda line: None)
+    train(settings, tmp_path / "r", where, where, 2.5, resume=True, report=lambda line: None)
+    card = export_run(tmp_path / "r", tmp_path)
+    codec = VqganCodec(find_weights("vqgan", path=TINY))
+    assert card.fingerprint == codec.card.fingerprint
+    assert best_concealer(codec.card, str(tmp_path)) == kind
+    assert best_concealer(codec.card, str(TINY)) == "mean"
+    initial_state(str(card.path), settings)
+
+    packets = PacketCodec(codec)
+    sent = packets.encode(Picture(photo(100, 150)), 60)
+    arrived = receive(write_packets(read_packets(sent.data)[1:]))
+    mended = packets.mend(arrived, None, str(tmp_path))
+    assert mended.conceal == kind
+    assert mended.lost
+    assert packets.mend(arrived, kind, str(tmp_path)).picture == mended.picture
+    assert packets.mend(arrived, "none").picture != mended.picture
+
+
+def test_unknown_restorers_are_named():
+    with pytest.raises(UsageProblem, match="known: conv, transformer"):
+        RestorerTask(Recipe(family="restorer-magic"))
