@@ -75,8 +75,8 @@ def test_the_payload_is_known():
 
 def test_learning_pays_and_is_exact():
     examples = [packet(count=n) for n in (4, 5, 7, 9)] * 5
-    learned = replace(EMPTY, scattered=learn_scattered(examples, EMPTY))
-    assert learned.scattered.shape[0] == DENSITIES
+    weights = learn_scattered(examples, EMPTY).reshape(DENSITIES, *EMPTY.weights.shape)
+    learned = replace(EMPTY, scattered=weights)
     before, after = (scattered_bits(*packet(count=6), s) for s in (EMPTY, learned))
     assert after < 0.98 * before
     indices, places, shape, bits = packet(count=6)

@@ -134,7 +134,7 @@ class Mixer:
 
     Args:
         start: What is known before.
-        weights: Of the mixer, any number of rows; those of ``start`` when ``None``.
+        weights: Of the mixer, ``(rows, ...)``; those of ``start`` when ``None``.
         learning: Counters and weights follow what is coded.
         contexts: Number of contexts in use; the first alone makes the static coder.
         together: Grids that are learned from at once; their mean moves the weights.
@@ -151,7 +151,7 @@ class Mixer:
         # Zeros and ones of slot i stand at 2 i and 2 i + 1.
         self.counts = start.counts.ravel().astype(np.int32)
         weights = start.weights if weights is None else weights
-        self.weights = weights.reshape(-1, CONTEXTS * BUCKETS).astype(np.int64)
+        self.weights = weights.reshape(len(weights), -1).astype(np.int64)
         self.learning, self.contexts = learning, contexts
         self._logs, self._squash = _logs(), _squash()
         self._rows = np.arange(contexts) * BUCKETS
@@ -159,18 +159,24 @@ class Mixer:
         self.totals: np.ndarray | None = None
         """Where :meth:`learn` also counts without forgetting, when it is an array."""
 
-    def predict(self, row: int, slots: np.ndarray) -> np.ndarray:
+    def predict(self, row: int, slots: np.ndarray, hint: np.ndarray | None = None) -> np.ndarray:
         """Return the probability of a one in units of 2^-16 for ``(n, contexts)`` slots.
 
         Args:
             row: Of the weights: the depth in the tree.
             slots: From :meth:`Contexts.slots`.
+            hint: Logits of a one from elsewhere, in units of 2^-12, ``(n,)``; the last weight of
+                the row is theirs.
         """
         self._row, self._twice = row, 2 * slots
         zeros, ones = self.counts[self._twice], self.counts[self._twice + 1]
         self._total = zeros + ones
         self._inputs = self._logs[ones] - self._logs[zeros]
         self._where = self._rows + _BUCKET_OF[self._total]
+        if hint is not None:
+            last = np.full((len(hint), 1), self.weights.shape[1] - 1)
+            self._inputs = np.concatenate([self._inputs, hint[:, None]], axis=1)
+            self._where = np.concatenate([self._where, last], axis=1)
         if self.contexts == 1:
             logit = self._inputs[:, 0]
         else:

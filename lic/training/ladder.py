@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lic.coding.mixing import MOST_BITS, TreeStart
+from lic.coding.mixing import DENSITIES, MOST_BITS, TreeStart
 from lic.coding.order import r2_order
 from lic.coding.scatter import learn_scattered
 from lic.coding.tree import learn_start
@@ -170,7 +170,8 @@ def fit_start(model: Vqgan | TamingVqgan, pictures: list[Tensor]) -> TreeStart:
     random = np.random.default_rng(0)
     order = random.permutation(len(grids))
     start = learn_start([grids[i] for i in order], _MOST_COUNTS)
-    return replace(start, scattered=learn_scattered(_packets(grids, random), start))
+    weights = learn_scattered(_packets(grids, random), start)
+    return replace(start, scattered=weights.reshape(DENSITIES, *start.weights.shape))
 
 
 def _packets(

@@ -11,16 +11,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lic.codecs.conceal import with_trust
-from lic.codecs.vqgan import VqganCodec
 from lic.errors import UsageProblem
 from lic.networks.restorer import KINDS, Restorer, RestorerShape
-from lic.networks.vqgan import Vqgan
 from lic.training.config import Recipe
+from lic.training.grids import GridTask
 from lic.training.ladder import middle, vectors_of
 from lic.training.masks import packet_mask, random_mask
-from lic.training.picture_loss import PictureLoss
 from lic.training.task import Progress, Start, Validation
-from lic.weights.store import Card, find_weights, network_state
+from lic.weights.store import Card, network_state
 
 __all__ = ["RestorerTask"]
 
@@ -29,7 +27,7 @@ _VALID_PACKETS = 12
 _VALID_LOSS = 0.2
 
 
-class RestorerTask:
+class RestorerTask(GridTask):
     """Families ``restorer-conv`` and ``restorer-transformer``: guess lost codewords.
 
     The encoder and the ladder of trained ``vqgan`` weights make the grids. Lost positions are
@@ -41,20 +39,9 @@ class RestorerTask:
         kind = recipe.family.removeprefix("restorer-")
         if kind not in KINDS:
             raise UsageProblem(f"restorer '{kind}' is unknown; known: {', '.join(KINDS)}")
-        self.recipe, self.config = recipe, recipe.restorer
-        self.card = find_weights("vqgan", path=recipe.restorer.codec or None)
-        codec = VqganCodec(self.card)
-        if not isinstance(codec.model, Vqgan):
-            raise UsageProblem("restorers are trained for the package's own vqgan networks")
-        self.codec: Vqgan = codec.model
-        named: dict[str, Any] = {
-            "kind": kind,
-            "bottom": codec.bottom,
-            "top": codec.top,
-        } | recipe.network
+        super().__init__(recipe)
+        named: dict[str, Any] = {"kind": kind} | self.rungs | recipe.network
         self.shape = RestorerShape(**named)
-        self.picture_loss = PictureLoss(recipe)
-        self._random = np.random.default_rng(recipe.seed)
 
     def empty(self) -> nn.Module:
         """Return networks of the recipe's shape."""
@@ -65,27 +52,6 @@ class RestorerTask:
         runs = list(card.training.get("runs", []))
         return Start(network_state(tensors), RestorerShape(**card.shape()), runs)
 
-    def build(self, pictures: list[Tensor]) -> nn.Module:
-        """Return fresh networks."""
-        return self.empty()
-
-    def grow(
-        self, state: dict[str, Tensor], old: Any, fresh: dict[str, Tensor]
-    ) -> dict[str, Tensor]:
-        """Return ``state``; networks of another shape cannot start from it.
-
-        Raises:
-            UsageProblem: The shapes differ.
-        """
-        if old != self.shape:
-            raise UsageProblem("the weights' network has another shape than the recipe's")
-        return state
-
-    def prepare(self, model: nn.Module, device: torch.device) -> None:
-        """Move the codec to the device and load LPIPS, by which runs are compared."""
-        self.codec.to(device)
-        self.picture_loss.prepare(device)
-
     def loss(
         self, model: nn.Module, x: Tensor, rate: Tensor, progress: Progress
     ) -> tuple[Tensor, dict[str, float]]:
@@ -94,18 +60,18 @@ class RestorerTask:
         Args:
             model: :class:`lic.networks.restorer.Restorer`.
             x: uint8 ``(N, 3, H, W)``, sides multiples of 16.
-            rate: ``(N,)`` in [0, 1); the first picks the rung of the batch.
+            rate: Not used; a batch has one rung.
             progress: Where the run stands.
         """
         assert isinstance(model, Restorer)
-        bits = self._rung()
+        bits = self.any_rung()
         codebook = self.codec.ladder.rung(bits)
         with torch.no_grad():
             z = self.codec.encoder(x.float() / 127.5 - 1)
             indices = self.codec.ladder.nearest(z, bits)
             vectors = self.codec.ladder.look_up(self._mistaken(indices, bits), bits)
         shape = indices.shape[1], indices.shape[2]
-        lost = np.stack([random_mask(shape, self._random) for _ in range(len(x))])
+        lost = np.stack([random_mask(shape, self.random) for _ in range(len(x))])
         lost_here = torch.from_numpy(lost).to(x.device)
         trust = 1 - lost_here[:, None].to(vectors)
         rungs = torch.full((len(x),), float(bits), device=x.device)
@@ -113,12 +79,6 @@ class RestorerTask:
         truth = z.permute(0, 2, 3, 1)[lost_here].float()
         with torch.autocast(x.device.type, enabled=False):
             return self._distance(model, guessed, truth, codebook, bits)
-
-    def _rung(self) -> int:
-        """Return the finest trained rung half of the time, any other for the rest."""
-        if self._random.random() < 0.5:
-            return self.config.bits
-        return int(self._random.integers(self.shape.bottom, self.shape.top + 1))
 
     def _mistaken(self, indices: Tensor, bits: int) -> Tensor:
         """Replace a few indices of a few grids by others, as undetected damage would."""
@@ -141,17 +101,6 @@ class RestorerTask:
         hits = float((logits.argmax(1) == which[:, 0]).float().mean())
         figures = {"entropy": float(entropy.detach()), "squared": float(squared.detach())}
         return entropy + self.config.squared * squared, figures | {"hits": hits}
-
-    def after_step(self, model: nn.Module) -> None:
-        """Nothing follows a step."""
-
-    def state(self) -> dict[str, Any]:
-        """Return the source of chance."""
-        return {"random": self._random.bit_generator.state}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Undo :meth:`state`."""
-        self._random.bit_generator.state = state["random"]
 
     @torch.no_grad()
     def validate(

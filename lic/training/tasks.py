@@ -7,6 +7,7 @@ from collections.abc import Callable
 from lic.errors import UsageProblem
 from lic.training.config import Recipe
 from lic.training.hyperprior import HyperpriorTask
+from lic.training.prior import PriorTask
 from lic.training.restorer import RestorerTask
 from lic.training.rung_tuning import RungTask
 from lic.training.task import Task
@@ -22,6 +23,7 @@ def _vqgan(recipe: Recipe) -> Task:
 TASKS: dict[str, Callable[[Recipe], Task]] = {
     "hyperprior": HyperpriorTask,
     "vqgan": _vqgan,
+    "prior-transformer": PriorTask,
     "restorer-conv": RestorerTask,
     "restorer-transformer": RestorerTask,
 }
