@@ -11,11 +11,12 @@ from __future__ import annotations
 import typing as _typing
 
 if _typing.TYPE_CHECKING:
-    from lic.api import EncodeOptions, decode, encode, is_lic, read_info, transcode
+    from lic.api import EncodeOptions, decode, encode, is_lic, mend, read_info, transcode
     from lic.errors import (
         InputError,
         LicError,
         LimitError,
+        NothingReceived,
         OutputError,
         StreamError,
         UsageProblem,
@@ -28,6 +29,7 @@ __all__ = [
     "InputError",
     "LicError",
     "LimitError",
+    "NothingReceived",
     "OutputError",
     "Picture",
     "StreamError",
@@ -37,18 +39,20 @@ __all__ = [
     "decode",
     "encode",
     "is_lic",
+    "mend",
     "read_info",
     "transcode",
 ]
 
 __version__ = "0.1.0"
 
-_HOME = {name: "lic.errors" for name in __all__ if name.endswith(("Error", "Problem"))} | {
+_HOME = {n: "lic.errors" for n in __all__ if n.endswith(("Error", "Problem", "Received"))} | {
     "EncodeOptions": "lic.api",
     "Picture": "lic.pictures",
     "decode": "lic.api",
     "encode": "lic.api",
     "is_lic": "lic.api",
+    "mend": "lic.api",
     "read_info": "lic.api",
     "transcode": "lic.api",
 }

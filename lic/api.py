@@ -91,13 +91,17 @@ class EncodeOptions:
             raise UsageProblem(
                 "give one of quality, target-bpp, target-size, target-psnr, codebook-size"
             )
-        self._check_vqgan()
+        for name in ("codebook_size", "payload", "parity"):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+                raise TypeError(f"{name} must be a whole number, not {value!r}")
         for name in ("quality", "target_bpp", "target_size", "target_psnr"):
             value = getattr(self, name)
             if value is not None and (
                 isinstance(value, bool) or not isinstance(value, int | float)
             ):
                 raise TypeError(f"{name} must be a number, not {value!r}")
+        self._check_vqgan()
         if self.quality is not None and not 0 <= self.quality <= 100:
             raise UsageProblem(f"quality {self.quality:g} is outside 0..100")
         for name in ("target_bpp", "target_size", "target_psnr"):
@@ -110,13 +114,17 @@ class EncodeOptions:
     def _check_vqgan(self) -> None:
         for name in ("codebook_size", "index_coder", "packets"):
             if getattr(self, name) not in (None, False) and self.codec != "vqgan":
-                raise UsageProblem(f"{name.replace('_', '-')} is for the codec vqgan")
+                raise UsageProblem(f"{name.replace('_', '-')} needs the codec vqgan")
         if self.packets and self.index_coder is not None:
             raise UsageProblem("packets have an index coder of their own; leave index-coder out")
+        if self.packets and self.metadata == "all":
+            raise UsageProblem("metadata does not travel in packets; leave 'all' out")
         if not self.packets and (self.payload is not None or self.parity):
-            raise UsageProblem("payload and parity are for packets")
-        if self.parity < 0 or (self.payload is not None and self.payload < 1):
-            raise UsageProblem("payload counts bytes from 1, parity datagrams from 0")
+            raise UsageProblem("payload and parity go with packets")
+        if self.parity < 0:
+            raise UsageProblem(f"parity {self.parity}: a number of datagrams, 0 or more")
+        if self.payload is not None and self.payload < 1:
+            raise UsageProblem(f"payload {self.payload}: bytes of a datagram, 1 or more")
 
 
 def encode(
@@ -254,6 +262,8 @@ def decode(
         return mend(
             source, conceal=conceal, weights=weights, max_pixels=max_pixels, threads=threads
         ).picture
+    if conceal is not None:
+        raise UsageProblem("conceal is for packet streams")
     codec, stream = open_stream(source, weights=weights, max_pixels=max_pixels, threads=threads)
     picture: Picture = codec.decode_stream(stream)
     return picture
@@ -302,7 +312,8 @@ def mend(
         codec = packet_codec(prefix, weights=weights, threads=threads)
         return codec.mend(received, conceal, weights)
     except LicError as error:
-        raise error.about(name or path or "packets") from None
+        place = name or path
+        raise (error.about(place) if place else error) from None
 
 
 def transcode(
@@ -374,7 +385,7 @@ def _describe_packets(data: bytes, name: str | None, max_pixels: int) -> dict[st
     try:
         received = receive(data, max_pixels)
     except LicError as error:
-        raise error.about(name or "packets") from None
+        raise (error.about(name) if name else error) from None
     header = received.header
     return {
         "format_version": PACKETS_VERSION,

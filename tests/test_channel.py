@@ -127,9 +127,18 @@ def test_drop_lists_and_traces_by_command(packets, tmp_path):
         assert invoke("channel", packets, "-o", out, "-f", *options)[0] == 0
         found = len(read_packets(out.read_bytes()))
         assert found == (left or count - -(-count // 3))
-    assert invoke("channel", packets, "-o", tmp_path / "x.pkt", "--drop", "a")[0] == 2
+    for drop in ("a", "5-3", "0-99999999999"):
+        assert invoke("channel", packets, "-o", tmp_path / "x.pkt", "--drop", drop)[0] == 2
     assert invoke("channel", packets, "-o", packets)[0] == 2
     assert invoke("channel", tmp_path / "p.png", "-o", tmp_path / "x.pkt")[0] == 4
+
+
+def test_folders_go_through_a_channel(packets, tmp_path):
+    (tmp_path / "in").mkdir()
+    for name in "ab":
+        (tmp_path / "in" / f"{name}.pkt").write_bytes(packets.read_bytes())
+    assert invoke("channel", tmp_path / "in", "-o", tmp_path / "out", "--loss", 0.3)[0] == 0
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a.pkt", "b.pkt"]
 
 
 def test_info_reads_packets(packets):
@@ -145,8 +154,12 @@ def test_mistakes_of_options(packets, tmp_path):
         ["--codec", "vqgan", "--parity", 1],
         ["--codec", "vqgan", "--packets", "--index-coder", "tree"],
         ["--codec", "vqgan", "--packets", "--payload", 0],
+        ["--codec", "vqgan", "--packets", "--metadata", "all"],
     ):
         assert invoke("encode", picture, "-o", tmp_path / "y.pkt", *options)[0] == 2
+    for name, options in (("a.lic", ["--packets"]), ("a.pkt", [])):
+        out = ("-o", tmp_path / name, "--weights", TINY)
+        assert invoke("encode", picture, "--codec", "vqgan", *out, *options)[0] == 2
     assert invoke("encode", picture, "--codec", "vqgan", "--weights", TINY)[0] == 0
     decode = ("decode", tmp_path / "p.lic", "-o", tmp_path / "z.png", "--weights", TINY)
     assert invoke(*decode, "--conceal", "mean")[0] == 2

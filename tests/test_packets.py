@@ -135,6 +135,14 @@ def test_of_two_pictures_the_one_with_more_datagrams_is_shown(codec, sent):
     assert mended.received.foreign == 3
 
 
+def test_streams_put_one_behind_the_other_are_one(codec, sent):
+    other = codec.encode(Picture(photo(100, 150, 9)), 100).data
+    mended = codec.mend(receive(other + sent.data), "none")
+    assert mended.picture == sent.reconstruction
+    assert mended.received.damaged == 0
+    assert mended.received.foreign == len(read_packets(other))
+
+
 def test_every_flipped_bit_is_harmless_or_reported(codec):
     sent = codec.encode(Picture(photo(48, 64)), 0, reconstruct=True)
     for bit in range(8 * len(sent.data)):
@@ -213,8 +221,10 @@ def test_payloads_keep_to_their_limit(codec, picture):
         assert max(len(parse_datagram(d).payload) for d in read_packets(stream)) <= payload
     with pytest.raises(UsageProblem, match="too small"):
         codec.encode(Picture(photo(400, 400)), 100, payload=1)
-    with pytest.raises(UsageProblem, match="parity"):
+    with pytest.raises(UsageProblem, match="together"):
         codec.encode(picture, 100, parity=255)
+    with pytest.raises(UsageProblem, match="known: none"):
+        codec.mend(receive(codec.encode(picture, 0).data), "magic")
 
 
 @pytest.mark.parametrize("name", PLAIN)

@@ -45,7 +45,7 @@ class Channel:
             if not 0 <= getattr(self, name) <= 1:
                 raise UsageProblem(f"{name} {getattr(self, name):g} is outside 0..1")
         if self.trace is not None and (self.loss or self.burst is not None):
-            raise UsageProblem("a trace says what is lost; leave loss and burst out")
+            raise UsageProblem("a trace says what is lost; leave loss and burst out, drop may stay")
         if self.burst is not None and not self.loss:
             raise UsageProblem("burst needs loss: the share of datagrams that is lost")
         if self.reorder < 0:
@@ -85,14 +85,16 @@ class Channel:
         twice = chances[3].random(len(flipped)) < self.duplicate
         copies = [d for d, more in zip(flipped, twice, strict=True) for d in [d] * (1 + more)]
         places = np.arange(len(copies)) + chances[4].uniform(0, self.reorder + 1, len(copies))
-        out = [copies[i] for i in np.argsort(places, kind="stable")]
+        order = np.argsort(places, kind="stable")
+        order = order[::-1] if self.reverse else order
         return Passed(
-            datagrams=out[::-1] if self.reverse else out,
+            datagrams=[copies[i] for i in order],
             sent=len(datagrams),
             lost=int(lost.sum()),
             cut=int(cut.sum()),
             flipped=changed,
             doubled=int(twice.sum()),
+            moved=int((order != np.arange(len(order))).sum()),
         )
 
 
@@ -102,7 +104,7 @@ class Passed:
 
     Attributes:
         datagrams: As they arrive.
-        sent, lost, cut, flipped, doubled: Numbers of datagrams.
+        sent, lost, cut, flipped, doubled, moved: Numbers of datagrams.
     """
 
     datagrams: list[bytes]
@@ -111,6 +113,7 @@ class Passed:
     cut: int
     flipped: int
     doubled: int
+    moved: int
 
 
 def _flip(datagram: bytes, share: float, random: np.random.Generator) -> bytes:
@@ -128,5 +131,5 @@ def read_trace(text: str, name: str) -> tuple[bool, ...]:
     """
     signs = "".join(text.split())
     if not signs or set(signs) - {"0", "1"}:
-        raise UsageProblem("a trace holds 0 (arrives) and 1 (lost) for each datagram", name)
+        raise UsageProblem("a trace holds 0 (arrives) and 1 (lost), and white space alone", name)
     return tuple(sign == "1" for sign in signs)

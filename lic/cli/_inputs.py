@@ -70,7 +70,7 @@ def pair_files(
         check_output(pairs[0][1], inputs=[pairs[0][0]], force=force)
         if Path(pairs[0][1]).suffix.lower() in way.refuses:
             raise UsageProblem(
-                f"'{output}' is named like a picture and would hold a {way.suffix} file; "
+                f"'{output}' is named like another kind and would hold a {way.suffix} file; "
                 "choose another suffix"
             )
     return pairs

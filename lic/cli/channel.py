@@ -1,4 +1,4 @@
-"""``lic channel``: what a channel leaves of a packet stream."""
+"""``lic channel``: what a channel leaves of packet streams."""
 
 from __future__ import annotations
 
@@ -8,33 +8,53 @@ from typing import Any
 
 import click
 
+from lic.cli._inputs import Direction, each_file, pair_files
+
 __all__ = ["channel"]
+
+_LAST_NUMBER = 65535
 
 
 @click.command()
-@click.argument("source", metavar="IN")
-@click.option("-o", "--output", required=True, metavar="OUT", help="File; - for stdout.")
+@click.argument("inputs", nargs=-1, required=True, metavar="IN...")
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    metavar="OUT",
+    help="File; folder (made if missing) for several IN or with a / at the end; - for stdout.",
+)
 @click.option("--loss", type=float, default=0.0, help="Share of datagrams lost, 0..1.")
 @click.option("--burst", type=float, help="Mean number lost in a row (Gilbert-Elliott).")
-@click.option("--trace", metavar="FILE", help="0 or 1 for each datagram, 1 for lost; repeats.")
-@click.option("--drop", metavar="LIST", default="", help="Numbers that are lost, such as 0,3,7-9.")
-@click.option("--truncate", type=float, default=0.0, help="Share of which a part arrives.")
-@click.option("--flip", type=float, default=0.0, help="Share of bits that arrive inverted.")
-@click.option("--duplicate", type=float, default=0.0, help="Share that arrives twice.")
-@click.option("--reorder", type=int, default=0, help="Places by which order may change.")
+@click.option(
+    "--trace",
+    metavar="FILE",
+    help="Instead of --loss: 0 (arrives) or 1 (lost) for each datagram, white space between; it "
+    "starts again where it ends.",
+)
+@click.option(
+    "--drop",
+    metavar="LIST",
+    default="",
+    help="Datagrams lost in any case, such as 0,3,7-9: from 0 as they are sent, parity too.",
+)
+@click.option("--truncate", type=float, default=0.0, help="Share of which a part arrives, 0..1.")
+@click.option("--flip", type=float, default=0.0, help="Share of bits that arrive inverted, 0..1.")
+@click.option("--duplicate", type=float, default=0.0, help="Share that arrives twice, 0..1.")
+@click.option("--reorder", type=click.IntRange(0), default=0, help="Places by which order changes.")
 @click.option("--reverse", is_flag=True, help="The last comes first.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of all chance.")
-@click.option("-f", "--force", is_flag=True, help="Replace an existing file.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of all chance.")
+@click.option("-f", "--force", is_flag=True, help="Replace existing files.")
 @click.option("--quiet", is_flag=True, help="Print errors only.")
-def channel(source: str, output: str, **given: Any) -> None:
+@click.pass_context
+def channel(ctx: click.Context, /, inputs: tuple[str, ...], output: str, **given: Any) -> None:
     """Send packets over a channel that loses and damages some.
 
-    IN and OUT are packet streams of lic encode --packets; - is standard input or output. The
-    lengths between datagrams stand for the transport and stay whole.
+    IN are packet streams of lic encode --packets, folders of them (.pkt), or - for standard input.
+    The lengths between datagrams stand for the transport and stay whole.
     """
     from lic.channel.channel import Channel, read_trace
     from lic.container.packets import read_packets, write_packets
-    from lic.errors import StreamError
     from lic.files import atomic_write, check_output, read_input
 
     trace = None
@@ -52,26 +72,34 @@ def channel(source: str, output: str, **given: Any) -> None:
         reorder=given["reorder"],
         reverse=given["reverse"],
     )
-    check_output(output, inputs=[source], force=given["force"])
-    try:
-        datagrams = read_packets(read_input(source))
-    except StreamError as error:
-        raise error.about("standard input" if source == "-" else source) from None
-    passed = way.send(datagrams, given["seed"])
-    atomic_write(output, write_packets(passed.datagrams), force=given["force"])
-    if not given["quiet"]:
-        name = "standard input" if source == "-" else Path(source).name
-        happened = ", ".join(
-            f"{count} {what}"
-            for count, what in (
-                (passed.lost, "lost"),
-                (passed.cut, "cut"),
-                (passed.flipped, "with wrong bits"),
-                (passed.doubled, "doubled"),
-            )
-            if count or what == "lost"
+    force = given["force"]
+    suffixes = frozenset([".pkt"])
+    pairs = pair_files(inputs, output, Direction(suffixes, ".pkt", suffixes), force=force)
+
+    def work(source: str, target: str) -> None:
+        passed = way.send(read_packets(read_input(source)), given["seed"])
+        check_output(target, inputs=[source], force=force)
+        atomic_write(target, write_packets(passed.datagrams), force=force)
+        if not given["quiet"]:
+            name = "standard input" if source == "-" else Path(source).name
+            print(f"{name} -> {target}: {_happened(passed)}", file=sys.stderr)
+
+    ctx.exit(each_file(pairs, work, force=force))
+
+
+def _happened(passed: Any) -> str:
+    told = [
+        f"{count} {what}"
+        for count, what in (
+            (passed.lost, "lost"),
+            (passed.cut, "cut"),
+            (passed.flipped, "with wrong bits"),
+            (passed.doubled, "doubled"),
+            (passed.moved, "moved"),
         )
-        print(f"{name} -> {output}: {passed.sent} datagrams, {happened}", file=sys.stderr)
+        if count or what == "lost"
+    ]
+    return f"{passed.sent} datagrams, {', '.join(told)}"
 
 
 def _numbers(text: str) -> frozenset[int]:
@@ -80,7 +108,9 @@ def _numbers(text: str) -> frozenset[int]:
     numbers: set[int] = set()
     for item in filter(None, (part.strip() for part in text.split(","))):
         first, dash, last = item.partition("-")
-        if not first.isdigit() or (dash and not last.isdigit()):
+        if not first.isdigit() or (dash and not last.isdigit()) or int(last or first) < int(first):
             raise UsageProblem(f"--drop {text}: numbers and ranges such as 0,3,7-9 are expected")
+        if int(last or first) > _LAST_NUMBER:
+            raise UsageProblem(f"--drop {text}: datagrams are numbered from 0 to {_LAST_NUMBER}")
         numbers |= set(range(int(first), int(last or first) + 1))
     return frozenset(numbers)

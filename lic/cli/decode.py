@@ -36,7 +36,8 @@ __all__ = ["decode"]
 @click.option(
     "--conceal",
     type=click.Choice(["none", "nearest", "mean", "conv", "transformer"]),
-    help="What stands in for lost packets. [default: the best that there is for the weights]",
+    help="What stands in for lost packets: nothing, the nearest index that arrived, the mean of "
+    "those around, a network. [default: the best that there is for the weights]",
 )
 @click.option(
     "--max-pixels", type=click.IntRange(0), help="Refuse larger pictures, 0 for no limit."
@@ -104,8 +105,11 @@ def _missing(mended: Any) -> str:
     """Return what a line about a picture from packets says of them."""
     received, header = mended.received, mended.received.header
     told = [f"{received.data} of {header.count} packets"]
+    parity = len(received.payloads) - received.data
     if mended.recovered:
         told.append(f"{mended.recovered} more from parity")
+    elif mended.lost and parity and not mended.parity_unused:
+        told.append(f"{parity} of parity, too few")
     told += [
         f"{count} {what}"
         for count, what in (
@@ -118,7 +122,7 @@ def _missing(mended: Any) -> str:
     if mended.lost:
         share = 100 * mended.lost / mended.indices
         told.append(f"{mended.lost} of {mended.indices} indices lost ({share:.0f} %)")
-        told.append(f"concealed by {mended.conceal}")
+        told.append("not concealed" if mended.conceal == "none" else f"by {mended.conceal}")
     if mended.parity_unused:
         told.append("parity not used, since zfec is not installed: pip install 'lic[parity]'")
     return "; " + ", ".join(told)

@@ -59,9 +59,19 @@ class _Size(click.ParamType):  # type: ignore[type-arg]
     type=click.Choice(["tree", "static", "uniform"]),
     help="vqgan: how indices become bytes. [default: tree]",
 )
-@click.option("--packets", is_flag=True, help="vqgan: write datagrams that survive losses (.pkt).")
-@click.option("--payload", type=int, help="Bytes of a datagram's payload at most. [default: ~128]")
-@click.option("--parity", type=int, default=0, help="Datagrams that replace lost ones.")
+@click.option(
+    "--packets",
+    is_flag=True,
+    help="vqgan: write datagrams for a channel that loses some (.pkt); a third larger or more.",
+)
+@click.option(
+    "--payload",
+    type=int,
+    help="Most bytes of a datagram without its 18 of header. [default: ~128, at least 6 packets]",
+)
+@click.option(
+    "--parity", type=int, default=0, help="Datagrams more, each of which replaces any lost one."
+)
 @click.option("-f", "--force", is_flag=True, help="Replace existing files.")
 @click.option("-j", "--jobs", type=click.IntRange(1), default=1, help="Pictures at once.")
 @click.option(
@@ -122,7 +132,8 @@ def encode(ctx: click.Context, /, inputs: tuple[str, ...], **given: Any) -> None
     )
     force = given["force"]
     suffix = ".pkt" if settings.packets else ".lic"
-    way = Direction(PICTURE_SUFFIXES, suffix, frozenset([suffix]), refuses=PICTURE_SUFFIXES)
+    others = PICTURE_SUFFIXES | {".lic", ".pkt"} - {suffix}
+    way = Direction(PICTURE_SUFFIXES, suffix, frozenset([suffix]), refuses=others)
     pairs = pair_files(inputs, given["output"], way, force=force)
 
     def work(source: str, target: str) -> None:
@@ -157,9 +168,17 @@ def _report(
     if "codebook_size" in encoded.details:
         line = line.replace(", quality", f", codebook {encoded.details['codebook_size']}, quality")
     if "packets" in encoded.details:
-        line += f", {encoded.details['packets']} packets"
-        line += f" and {encoded.details['parity']} of parity" if encoded.details["parity"] else ""
+        line += f", {_packets(encoded.details, picture)}"
     if verbose:
         parts = {k: round(v / 8) for k, v in encoded.details.items() if k.endswith("_bits")}
         line += "; bytes " + ", ".join(f"{k.removesuffix('_bits')} {v}" for k, v in parts.items())
     print(line, file=sys.stderr)
+
+
+def _packets(details: dict[str, Any], picture: Any) -> str:
+    """Return what a line about packets adds."""
+    told = "1 packet" if details["packets"] == 1 else f"{details['packets']} packets"
+    told += f" and {details['parity']} of parity" if details["parity"] else ""
+    if details["packets"] + details["parity"] == 1:
+        told += ": nothing is left if it gets lost; a smaller --payload makes more"
+    return told + (", without its colour profile" if picture.icc else "")

@@ -78,7 +78,8 @@ _OF_CHANNELS = {
     "losses",
     multiple=True,
     metavar="LIST",
-    help="Send packets over channels that lose such shares of them, 0..1, instead.",
+    help="Instead: send packets over channels that lose such shares of them, 0..1, and over one "
+    "that loses none. [default codec: vqgan]",
 )
 @click.option(
     "--burst",
@@ -92,7 +93,7 @@ _OF_CHANNELS = {
     "concealers",
     multiple=True,
     metavar="LIST",
-    help="With --channel: none, nearest, mean, conv, transformer. [default: all]",
+    help="With --channel: none, nearest, mean, conv, transformer. [default: all there are]",
 )
 @click.option("--seeds", type=click.IntRange(1), help="With --channel: repetitions. [default: 10]")
 @click.option(
@@ -154,7 +155,7 @@ def eval_(**given: Any) -> None:
 
 
 def _over_channels(given: dict[str, Any]) -> str:
-    from lic.codecs.conceal import CONCEALERS
+    from lic.codecs.conceal import available_concealers
     from lic.codecs.registry import get_codec, packet_codec
     from lic.errors import UsageProblem
     from lic.evaluation.run_lossy import LossSettings, evaluate_losses
@@ -165,16 +166,26 @@ def _over_channels(given: dict[str, Any]) -> str:
     qualities = _numbers(given["qualities"])
     if len(qualities) > 1:
         raise UsageProblem("one quality goes with --channel")
+    names = dict.fromkeys(_items(given["codecs"]) or ("vqgan",))
+    if qualities and set(names) <= {"vqgan"}:
+        raise UsageProblem("--quality is for the files of other codecs; vqgan has --codebook-size")
+    options: dict[str, Any] = {"weights": given["weights"], "threads": given["threads"]}
+    codecs: dict[str, Any] = {
+        n: packet_codec(**options) if n == "vqgan" else get_codec(n, **options) for n in names
+    }
+    available: tuple[str, ...] = ("none",)
+    if "vqgan" in codecs:
+        available = available_concealers(codecs["vqgan"].codec.card, given["weights"])
     metric = given["metric"].replace("-", "_")
     wanted = (metric, "psnr", *(("lpips", "dists") if given["perceptual"] else ()))
     settings = LossSettings(
         dataset=given["dataset"],
         out=Path(given["out"]),
-        losses=_numbers(given["losses"]),
-        bursts=_numbers(given["bursts"]) or (0.0,),
-        concealers=tuple(_items(given["concealers"])) or CONCEALERS,
+        losses=_numbers(given["losses"], "channel"),
+        bursts=_numbers(given["bursts"], "burst") or (0.0,),
+        concealers=tuple(_items(given["concealers"])) or available,
         seeds=given["seeds"] or 10,
-        parity=(0, *(int(n) for n in _numbers(given["parity"]))),
+        parity=(0, *(int(n) for n in _numbers(given["parity"], "parity"))),
         codebook_size=given["codebook_size"] or 1024,
         quality=qualities[0] if qualities else 0.0,
         payload=given["payload"],
@@ -183,11 +194,6 @@ def _over_channels(given: dict[str, Any]) -> str:
         limit=given["limit"],
         threads=given["threads"],
     )
-    options: dict[str, Any] = {"weights": given["weights"], "threads": given["threads"]}
-    codecs: dict[str, Any] = {
-        n: packet_codec(**options) if n == "vqgan" else get_codec(n, **options)
-        for n in dict.fromkeys(_items(given["codecs"]) or ("vqgan",))
-    }
     return evaluate_losses(codecs, settings, lambda line: print(line, file=sys.stderr))
 
 
@@ -195,7 +201,7 @@ def _items(texts: tuple[str, ...]) -> list[str]:
     return [item.strip() for text in texts for item in text.split(",") if item.strip()]
 
 
-def _numbers(texts: tuple[str, ...]) -> tuple[float, ...]:
+def _numbers(texts: tuple[str, ...], option: str = "quality") -> tuple[float, ...]:
     from lic.errors import UsageProblem
 
     items = _items(texts)
@@ -204,4 +210,4 @@ def _numbers(texts: tuple[str, ...]) -> tuple[float, ...]:
     try:
         return tuple(float(item) for item in items)
     except ValueError as error:
-        raise UsageProblem(f"--quality {','.join(items)}: numbers are expected") from error
+        raise UsageProblem(f"--{option} {','.join(items)}: numbers are expected") from error

@@ -6,6 +6,7 @@ the decoder of ``vqgan`` has an input for that.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 import torch
@@ -17,7 +18,7 @@ from lic.errors import UsageProblem, WeightsError
 from lic.networks.restorer import KINDS, Restorer, RestorerShape
 from lic.weights import Card, find_weights, load_tensors, network_state
 
-__all__ = ["CONCEALERS", "Concealer", "best_concealer", "concealer", "with_trust"]
+__all__ = ["CONCEALERS", "Concealer", "available_concealers", "concealer", "with_trust"]
 
 CONCEALERS = ("none", "nearest", "mean", *KINDS)
 """By name: an empty hole, the nearest codeword that arrived, the mean of those around, networks."""
@@ -47,15 +48,14 @@ def concealer(name: str, codec: Card, weights: str | None = None) -> Concealer:
     return _Network(find_weights(f"restorer-{name}", prefix=codec.prefix(), path=weights))
 
 
-def best_concealer(codec: Card, weights: str | None = None) -> str:
-    """Return the name of the one that measured best of those that there are for these weights."""
-    for name in reversed(KINDS):
-        try:
+def available_concealers(codec: Card, weights: str | None = None) -> tuple[str, ...]:
+    """Return the names of those that there are for these weights, the best that measured last."""
+    found = [name for name in CONCEALERS if name not in KINDS]
+    for name in KINDS:
+        with contextlib.suppress(WeightsError):
             find_weights(f"restorer-{name}", prefix=codec.prefix(), path=weights)
-        except WeightsError:
-            continue
-        return name
-    return "mean"
+            found.append(name)
+    return tuple(found)
 
 
 def with_trust(means: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor]:

@@ -15,13 +15,13 @@ import torch
 from torch import Tensor
 
 from lic.codecs.base import Encoded
-from lic.codecs.conceal import Concealer, best_concealer, concealer
+from lic.codecs.conceal import CONCEALERS, Concealer, available_concealers, concealer
 from lic.codecs.packets import Grid, decode_packets, encode_packets
 from lic.codecs.plan import Plan, in_order
 from lic.codecs.vqgan import VqganCodec, as_grey
-from lic.container.packets import Datagram, read_packets
+from lic.container.packets import Datagram, parse_datagram, read_packets
 from lic.container.received import Received, receive
-from lic.errors import StreamError, WeightsError
+from lic.errors import StreamError, UsageProblem, WeightsError
 from lic.pictures import Picture
 
 __all__ = ["Mended", "PacketCodec"]
@@ -101,12 +101,16 @@ class PacketCodec:
         )
         data = encode_packets(indices, template, codec.start, payload=options.get("payload"))
         sizes = [len(d) for d in read_packets(data)]
+        payloads = [len(parse_datagram(d).payload) for d in read_packets(data)]
         details: dict[str, Any] = {
             "quality": 100 * (bits - codec.bottom) / max(1, codec.top - codec.bottom),
             "codebook_size": 2**bits,
             "packets": len(sizes) - parity,
             "parity": parity,
             "wire_bytes": sum(sizes),
+            "header_bits": 8 * (len(data) - sum(payloads)),
+            "index_bits": 8 * sum(payloads[: len(sizes) - parity]),
+            "parity_bits": 8 * sum(payloads[len(sizes) - parity :]),
             "longest_datagram": max(sizes),
         }
         shown = None
@@ -150,7 +154,9 @@ class PacketCodec:
             raise WeightsError(f"the packets need weights {header.fingerprint.hex()}")
         if not codec.bottom <= header.bits <= codec.top:
             raise StreamError(f"codebook of 2^{header.bits} indices is not in the weights' ladder")
-        conceal = conceal or best_concealer(codec.card, weights)
+        conceal = conceal or available_concealers(codec.card, weights)[-1]
+        if conceal not in CONCEALERS:
+            raise UsageProblem(f"no concealer '{conceal}'; known: {', '.join(CONCEALERS)}")
         plan = Plan(header.height, header.width, codec.step)
         grid = decode_packets(received, plan.grid, codec.start)
         codewords, trust = self._filled(grid, header.bits, conceal, weights)

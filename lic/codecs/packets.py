@@ -69,7 +69,7 @@ def _cut(
 ) -> list[bytes]:
     most = min(MOST_DATAGRAMS - template.parity, indices.size)
     if most < 1:
-        raise UsageProblem(f"{template.parity} packets of parity: at most 254")
+        raise UsageProblem("data and parity together have 255 packets at most")
     longest = LONGEST_DATAGRAM - _HEADER - _LENGTH
     if payload is None:
         total = sum(map(len, _payloads(indices, min(_FEWEST, most), template.bits, start)))
@@ -80,7 +80,9 @@ def _cut(
     count = min(count, most)
     while max(map(len, found := _payloads(indices, count, template.bits, start))) > longest:
         if count == most:
-            raise UsageProblem(f"payloads of {longest} bytes are too small for this picture")
+            raise UsageProblem(
+                f"payloads of {longest} bytes are too small: the picture would take over {most}"
+            )
         # Smaller packets predict less, so the number that fits is approached from below.
         count = min(most, max(count + 1, -(-sum(map(len, found)) // longest)))
     return found

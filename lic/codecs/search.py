@@ -26,7 +26,7 @@ def encode_to_size(codec: Codec, picture: Picture, size: float, **options: Any) 
     best = _bisect(codec, picture, lambda e: len(e.data) <= size, options)
     if best is None:
         smallest = len(codec.encode(picture, 0, **options).data)
-        raise UsageProblem(f"cannot be coded in {size:g} bytes; quality 0 takes {smallest}")
+        raise UsageProblem(f"cannot be coded in {size:.0f} bytes; quality 0 takes {smallest}")
     return best[1]
 
 

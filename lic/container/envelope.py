@@ -19,6 +19,7 @@ SHORTEST = 18
 """Bytes of a file of at most 127 pixels a side with an empty payload."""
 
 _SCAN = 1 << 16
+_PACKETS = b"\x89LPK"
 _OTHERS = (
     (0, b"\x89PNG", "PNG"),
     (0, b"\xff\xd8\xff", "JPEG"),
@@ -70,6 +71,8 @@ def _not_lic(data: bytes) -> str:
             return f"is {name}, not .lic; did you mean 'lic encode'?"
     if len(data) < len(MAGIC) and MAGIC.startswith(data):
         return f"ends after {len(data)} bytes, inside the magic"
+    if data[: len(_PACKETS)] == _PACKETS:
+        return "is a packet stream, not a .lic file"
     return "not a .lic file"
 
 

@@ -11,6 +11,7 @@ import zlib
 from dataclasses import dataclass
 
 from lic.container.fields import Reader, leb128
+from lic.container.header import is_lic
 from lic.errors import StreamError
 
 __all__ = [
@@ -152,11 +153,13 @@ def write_packets(datagrams: list[bytes]) -> bytes:
 def read_packets(data: bytes) -> list[bytes]:
     """Return the datagrams of a packet stream, as they are; the last may be cut.
 
+    Streams that were put one behind the other are one.
+
     Raises:
         StreamError: It is none, or of a newer version.
     """
     if not is_packets(data):
-        raise StreamError("is empty" if not data else "not a packet stream")
+        raise StreamError("is empty" if not data else _not_packets(data))
     reader = Reader(data)
     reader.take(len(PACKETS_MAGIC), "magic")
     version = reader.byte("version")
@@ -165,7 +168,17 @@ def read_packets(data: bytes) -> list[bytes]:
             f"packet stream of version {version}; this lic reads up to {PACKETS_VERSION}"
         )
     datagrams = []
+    head = PACKETS_MAGIC + bytes([version])
     while reader.left:
+        if data[reader.position : reader.position + len(head)] == head:
+            reader.take(len(head), "magic")  # of a stream that was put behind this one
+            continue
         length = int.from_bytes(reader.take(min(_LENGTH_BYTES, reader.left), "length"), "little")
         datagrams.append(reader.take(min(length, reader.left), "datagram"))
     return datagrams
+
+
+def _not_packets(data: bytes) -> str:
+    if is_lic(data):
+        return "is a .lic file, not a packet stream; did you mean 'lic encode --packets'?"
+    return "not a packet stream"

@@ -156,7 +156,7 @@ def sweep_losses(
                         )
         table.append(row.line() for row in fresh)
         rows += fresh
-        say(f"{file.name}: {len(fresh)} times")
+        say(f"{file.name}: decoded {len(fresh)} times")
     return rows
 
 

@@ -25,22 +25,23 @@ def _groups(rows: Sequence[LossRow]) -> Groups:
 
 def loss_table(rows: Sequence[LossRow], metrics: Sequence[str]) -> str:
     """Return means with 95 % intervals as a text table, one line a sender, concealer and case."""
-    heads = "".join(f"{m.upper().replace('_', '-'):>26}" for m in metrics)
-    lines = [f"{'channel':24} {'sender':10} {'conceal':12} {'bytes':>6} {'lost':>6} none{heads}"]
+    heads = "".join(f"{m.upper().replace('_', '-'):>28}" for m in metrics)
+    lines = [f"{'channel':24} {'sender':10} {'conceal':12} {'bytes':>6} {'lost':>6} grey{heads}"]
     for (sender, conceal, case), group in sorted(_groups(rows).items(), key=lambda g: g[0][::-1]):
         size = sum(r.wire_bytes for r in group) / len(group)
         lost = 100 * sum(r.lost for r in group) / len(group)
         nothing = 100 * sum(not r.shown for r in group) / len(group)
-        told = "".join(f"{_interval(mean_of(group, m)):>26}" for m in metrics)
+        told = "".join(f"{_interval(mean_of(group, m), m):>28}" for m in metrics)
         head = f"{case!s:24} {sender:10} {conceal or '-':12}"
         lines.append(f"{head} {size:6.0f} {lost:5.1f}% {nothing:3.0f}%{told}")
     return "\n".join(lines)
 
 
-def _interval(mean: Mean | None) -> str:
+def _interval(mean: Mean | None, metric: str) -> str:
     if mean is None:
         return "-"
-    return f"{mean.value:.4f} [{mean.low:.4f}, {mean.high:.4f}]"
+    digits = min(4, METRICS[metric].digits - 2)
+    return f"{mean.value:.{digits}f} [{mean.low:.{digits}f}, {mean.high:.{digits}f}]"
 
 
 def loss_summary(rows: Sequence[LossRow], metrics: Sequence[str]) -> list[dict[str, Any]]:
