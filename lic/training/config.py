@@ -83,7 +83,8 @@ class VqganConfig:
         bits: Of an index in stages ``codebook`` and ``rung``; others are made of it at the end.
         pixel: Weight of the distance of pixels in [-1, 1].
         perceptual: Weight of LPIPS.
-        backbone: Of LPIPS, ``alex`` or ``vgg``; needs ``make perceptual``.
+        backbone: Of LPIPS, ``alex``, ``vgg`` or ``alex+vgg`` for the mean of both; needs
+            ``make perceptual``. VGG sees patterns that AlexNet leaves, and takes ten times as long.
         commitment: Weight of the squared distance between a vector and its codeword.
         continuous: Steps before the codebook starts from k-means of the encoder's vectors.
         lost: Part of the crops whose indices are partly lost or wrong (stage ``decoder``).

@@ -38,7 +38,7 @@ class PictureLoss:
             known = ", ".join(_PIXEL_LOSSES)
             raise UsageProblem(f"loss '{recipe.loss}' is unknown; known: {known}")
         self._pixel, self.config = _PIXEL_LOSSES[recipe.loss], recipe.vqgan
-        self._lpips: LPIPS | None = None
+        self._lpips: list[LPIPS] = []
         self.metric: LPIPS | None = None
         self._adversary: Adversary | None = None
 
@@ -46,21 +46,22 @@ class PictureLoss:
         """Load what the weights of the recipe need."""
         if not self.config.perceptual:
             return
-        backbone = self.config.backbone
-        self._lpips = self.metric = LPIPS(read_lpips(backbone), backbone).to(device)
-        if backbone != "alex":
-            self.metric = LPIPS(read_lpips("alex"), "alex").to(device)
+        self.metric = LPIPS(read_lpips("alex"), "alex").to(device)
+        for name in self.config.backbone.split("+"):
+            own = self.metric if name == "alex" else LPIPS(read_lpips(name), name).to(device)
+            self._lpips.append(own)
 
     def distance(self, x: Tensor, x_hat: Tensor) -> tuple[Tensor, dict[str, float]]:
         """Return the loss of ``(N, 3, H, W)`` in [-1, 1] without the adversary, and figures."""
         pixel = self._pixel(x_hat, x)
         mse = float(F.mse_loss(x_hat.detach(), x)) / 4
         figures = {"psnr": -10 * math.log10(max(mse, 1e-9))}
-        if self._lpips is None:
+        if not self._lpips:
             return self.config.pixel * pixel, figures
         # The first layer of AlexNet has a stride of 4: a fixed grid would leave a pattern.
         top, left = (int(v) for v in torch.randint(0, 4, (2,)))
-        perceptual = self._lpips(x[:, :, top:, left:], x_hat[:, :, top:, left:]).mean()
+        pair = x[:, :, top:, left:], x_hat[:, :, top:, left:]
+        perceptual = torch.stack([lpips(*pair).mean() for lpips in self._lpips]).mean()
         loss = self.config.pixel * pixel + self.config.perceptual * perceptual
         return loss, {"lpips": float(perceptual.detach())} | figures
 
