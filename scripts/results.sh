@@ -17,6 +17,12 @@ cp "$out/kodak/rd.png" "$out/rd-kodak-ms-ssim.png"
 lic eval --dataset kodak --out "$out/kodak" --published "$here/../docs/published-kodak.json" \
     --codec hyperprior,jpeg,webp,avif,avif-444,heic > /dev/null
 cp "$out/kodak/rd.png" "$out/rd-kodak.png"
+lic eval --dataset kodak --out "$out/kodak-vqgan" --published "$here/../docs/published-kodak-perceptual.json" \
+    --codec vqgan --perceptual --metric lpips --at 0.03 --log | tee "$out/kodak-vqgan.txt"
+lic eval --dataset kodak --out "$out/kodak-lowest" --codec jpeg,webp,avif,jxl -q 0 --perceptual \
+    | tee "$out/kodak-lowest.txt"
+python "$here/rungs.py" kodak | tee "$out/rungs.txt"
+python "$here/speed_vqgan.py" | tee "$out/speed-vqgan.txt"
 python "$here/promises.py" kodak --rates ${2:+--run "$2"} | tee "$out/promises.txt"
 python "$here/exactness.py" kodak | tee "$out/exactness.txt"
 python "$here/speed.py" kodak --out "$out/speed.json" | tee "$out/speed.txt"

@@ -51,7 +51,7 @@ class _Size(click.ParamType):  # type: ignore[type-arg]
     "--codec",
     default="hyperprior",
     show_default=True,
-    help="Codec family: hyperprior, or vqgan for 0.005 to 0.04 bpp.",
+    help="Codec family: hyperprior, or vqgan for 0.008 to 0.04 bpp.",
 )
 @click.option("--codebook-size", type=int, help="vqgan: codewords, 8 to 4096, instead of -q.")
 @click.option(
