@@ -16,6 +16,9 @@ from lic.files import check_output
 __all__ = ["Direction", "about_input", "each_file", "expand_inputs", "pair_files"]
 
 
+_OWN = frozenset([".lic", ".pkt"])
+
+
 @dataclass(frozen=True)
 class Direction:
     """What a command makes of what.
@@ -68,9 +71,11 @@ def pair_files(
     if not many and pairs[0][0] != pairs[0][1]:
         _check_exists(pairs[0][0])
         check_output(pairs[0][1], inputs=[pairs[0][0]], force=force)
-        if Path(pairs[0][1]).suffix.lower() in way.refuses:
+        named = Path(pairs[0][1]).suffix.lower()
+        if named in way.refuses:
+            kind = f"a {named} file" if named in _OWN else "a picture"
             raise UsageProblem(
-                f"'{output}' is named like another kind and would hold a {way.suffix} file; "
+                f"'{output}' is named like {kind} and would hold a {way.suffix} file; "
                 "choose another suffix"
             )
     return pairs
