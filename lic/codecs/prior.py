@@ -84,11 +84,12 @@ class NetworkPrior:
         size, embed = shape[0] * shape[1], codebook.shape[1]
         codewords = torch.zeros(size, embed, dtype=torch.float64)
         known = torch.zeros(size, 1, dtype=torch.float64)
-        codewords[places], known[places] = codebook[torch.from_numpy(indices)], 1.0
+        there, wanted = torch.tensor(places), torch.tensor(asked)
+        codewords[there], known[there] = codebook[torch.tensor(indices)], 1.0
         with torch.inference_mode():
             planes = (t.view(1, *shape, -1).permute(0, 3, 1, 2) for t in (codewords, known))
             rung = torch.tensor([float(bits)], dtype=torch.float64)
-            vectors = self.model(*planes, rung)[0].flatten(1).T[torch.from_numpy(asked)]
+            vectors = self.model(*planes, rung)[0].flatten(1).T[wanted]
             logits = self.model.logits(vectors, codebook)
         return LeafBits((logits * _ONE).to(torch.int64).numpy(), bits)
 
