@@ -100,8 +100,9 @@ class PacketCodec:
             payload=b"",
         )
         data = encode_packets(indices, template, codec.start, payload=options.get("payload"))
-        sizes = [len(d) for d in read_packets(data)]
-        payloads = [len(parse_datagram(d).payload) for d in read_packets(data)]
+        datagrams = read_packets(data)
+        sizes = [len(d) for d in datagrams]
+        payloads = [len(parse_datagram(d).payload) for d in datagrams]
         details: dict[str, Any] = {
             "quality": 100 * (bits - codec.bottom) / max(1, codec.top - codec.bottom),
             "codebook_size": 2**bits,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from lic.weights.store import find_weights
 __all__ = ["GridTask"]
 
 
-class GridTask:
+class GridTask(ABC):
     """Half of a :class:`lic.training.task.Task`; the other half knows the network.
 
     Args:
@@ -41,9 +42,9 @@ class GridTask:
         self.picture_loss = PictureLoss(recipe)
         self.random = np.random.default_rng(recipe.seed)
 
+    @abstractmethod
     def empty(self) -> nn.Module:
         """Return networks of the recipe's shape."""
-        raise NotImplementedError
 
     def build(self, pictures: list[Tensor]) -> nn.Module:
         """Return fresh networks."""
@@ -72,7 +73,7 @@ class GridTask:
             return self.config.bits
         return int(self.random.integers(self.shape.bottom, self.shape.top + 1))
 
-    def after_step(self, model: nn.Module) -> None:
+    def after_step(self, model: nn.Module) -> None:  # noqa: B027 - most networks need nothing
         """Nothing follows a step."""
 
     def state(self) -> dict[str, Any]:
