@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import pickle
 from dataclasses import replace
 
@@ -13,6 +14,8 @@ from conftest import photo
 
 from lic.errors import InputError, WeightsError
 from lic.evaluation.metrics import dists, lpips
+from lic.networks.perceptual import DISTS
+from lic.training.texture_loss import TextureLoss
 from lic.weights import perceptual
 
 needs_weights = pytest.mark.skipif(
@@ -86,3 +89,34 @@ def test_the_unpickler_builds_arrays_alone():
     assert np.array_equal(read["a"], array)
     with pytest.raises(WeightsError, match="not an array"):
         perceptual._ArraysOnly(io.BytesIO(pickle.dumps(print))).load()
+
+
+def _stand_in() -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Return arrays of VGG's and DISTS's shapes that need no package."""
+    random = np.random.default_rng(0)
+    sizes = [3, 64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512]
+    vgg = {}
+    for i, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
+        scale = (2 / (9 * fan_in)) ** 0.5
+        vgg[f"conv{i}.weight"] = random.normal(0, scale, (fan_out, fan_in, 3, 3))
+        vgg[f"conv{i}.bias"] = random.normal(0, 0.1, fan_out)
+    return vgg, {name: random.random(1475) for name in ("alpha", "beta")}
+
+
+def _value_and_gradient(network, x, y):
+    y = y.clone().requires_grad_()
+    value = network(x, y)
+    return value.detach(), torch.autograd.grad(value.sum(), y)[0]
+
+
+@pytest.mark.parametrize("size", [(48, 64), (50, 39)])
+def test_the_fast_loss_is_dists_and_so_is_its_gradient(size):
+    arrays = _stand_in()
+    random = torch.Generator().manual_seed(0)
+    x = torch.rand(2, 3, *size, generator=random)
+    y = (x + 0.1 * torch.randn(x.shape, generator=random)).clamp(0, 1)
+    value, gradient = _value_and_gradient(DISTS(*arrays), x, y)
+    fast, fast_gradient = _value_and_gradient(TextureLoss(*arrays), x, y)
+    assert torch.allclose(fast, value, atol=1e-5)
+    error = (fast_gradient - gradient).norm() / gradient.norm()
+    assert error < 1e-3

@@ -20,6 +20,7 @@ from lic.pictures import Picture
 from lic.training.codebook import build_ladder, perplexity, spherical_kmeans, split_codewords
 from lic.training.config import DataConfig, OptimiserConfig, Recipe, VqganConfig
 from lic.training.loop import train
+from lic.training.picture_loss import PictureLoss
 from lic.training.weights import export_run, initial_state
 
 TINY = {
@@ -169,11 +170,26 @@ def test_the_second_stage_keeps_old_files_valid(card, codec, pictures, tmp_path)
 
 
 @pytest.mark.skipif(not HAS_LPIPS, reason="make perceptual")
-def test_lpips_is_a_loss_that_trains(pictures, tmp_path):
+def test_lpips_and_dists_are_losses_that_train(pictures, tmp_path):
     where = [str(pictures)]
     lines: list[str] = []
-    train(recipe(perceptual=1.0), tmp_path / "r", where, where, 1.5, report=lines.append)
+    both = recipe(perceptual=1.0, dists=0.5)
+    train(both, tmp_path / "r", where, where, 1.5, report=lines.append)
     assert "LPIPS 0." in lines[-1]
+
+
+@pytest.mark.skipif(not HAS_LPIPS, reason="make perceptual")
+def test_the_loss_is_the_weighted_sum_of_what_it_tells():
+    loss = PictureLoss(recipe(pixel=0.5, perceptual=1.0, dists=0.4))
+    loss.prepare(torch.device("cpu"))
+    x = torch.rand(1, 3, 64, 64) * 2 - 1
+    y = (x + 0.3 * torch.randn(x.shape)).clamp(-1, 1).requires_grad_()
+    total, figures = loss.distance(x, y)
+    wanted = 0.5 * (x - y.detach()).abs().mean().item() + figures["lpips"] + 0.4 * figures["dists"]
+    assert total.item() == pytest.approx(wanted, rel=1e-4)
+    (gradient,) = torch.autograd.grad(total, y)
+    assert bool(gradient.isfinite().all())
+    assert gradient.norm() > 0
 
 
 def test_a_ladder_is_nested():

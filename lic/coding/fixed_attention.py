@@ -84,8 +84,10 @@ class FixedWindowAttention(nn.Module):
         n, c, h, w = x.shape
         below, right = (-(s + self.shift) % self.window for s in (h, w))
         around = (self.shift, right, self.shift, below)
-        parts = self._windows(F.pad(self.qkv(x), around))
-        q, k, v = parts.view(*parts.shape[:2], 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        tokens = self._windows(F.pad(x, around))
+        # What the padding becomes is hidden below.
+        parts = self.qkv(tokens.transpose(1, 2).unsqueeze(2)).squeeze(2).transpose(1, 2)
+        q, k, v = (p.unflatten(2, (self.heads, -1)).transpose(1, 2) for p in parts.chunk(3, 2))
         scores = to_grid(q @ k.transpose(-1, -2) * self.scale) + self._bias(x)
         inside = self._windows(F.pad(x.new_ones(1, 1, h, w), around))[:, :, 0] > 0
         if not bool(inside.all()):

@@ -103,7 +103,8 @@ class DISTS(_Frozen):
         window = torch.tensor([0.25, 0.5, 0.25])
         self.register_buffer("window", torch.outer(window, window), persistent=False)
 
-    def _pool(self, x: Tensor) -> Tensor:
+    def pool(self, x: Tensor) -> Tensor:
+        """Return the root of the mean square under a window, at half the size."""
         window = self.get_buffer("window").expand(x.shape[1], 1, 3, 3)
         return (F.conv2d(x.float().square(), window, None, 2, 1, 1, x.shape[1]) + 1e-12).sqrt()
 
@@ -112,11 +113,19 @@ class DISTS(_Frozen):
         found = [x.float()]
         x = (x.float() - _constant(_MEAN, x)) / _constant(_STD, x)
         for number, stage in enumerate(_VGG_STAGES):
-            x = self._pool(x) if number else x
+            x = self.pool(x) if number else x
             for layer in stage:
                 x = self.conv(x, layer, 1, 1)
-            found.append(x.float())
+            found.append(x)
         return found
+
+    def moments(self, a: Tensor, b: Tensor) -> tuple[Tensor, ...]:
+        """Return means, variances and the covariance over the places, ``(N, C)`` each."""
+        a, b = a.float(), b.float()
+        means = a.mean((2, 3)), b.mean((2, 3))
+        parts = a - means[0][..., None, None], b - means[1][..., None, None]
+        variances = [p.square().mean((2, 3)) for p in parts]
+        return *means, *variances, (parts[0] * parts[1]).mean((2, 3))
 
     def forward(self, x: Tensor, x_hat: Tensor) -> Tensor:
         """Return distances ``(N,)`` of pictures ``(N, 3, H, W)`` in [0, 1]."""
@@ -128,13 +137,8 @@ class DISTS(_Frozen):
         for a, b in zip(wanted, self.features(x_hat), strict=True):
             channels = slice(at, at + a.shape[1])
             at += a.shape[1]
-            means = a.mean((2, 3)), b.mean((2, 3))
-            parts = a - means[0][..., None, None], b - means[1][..., None, None]
-            variances = [p.square().mean((2, 3)) for p in parts]
-            covariance = (parts[0] * parts[1]).mean((2, 3))
-            texture = (2 * means[0] * means[1] + 1e-6) / (
-                means[0].square() + means[1].square() + 1e-6
-            )
-            structure = (2 * covariance + 1e-6) / (variances[0] + variances[1] + 1e-6)
+            mean_a, mean_b, variance_a, variance_b, covariance = self.moments(a, b)
+            texture = (2 * mean_a * mean_b + 1e-6) / (mean_a.square() + mean_b.square() + 1e-6)
+            structure = (2 * covariance + 1e-6) / (variance_a + variance_b + 1e-6)
             similar = similar + (alpha[channels] * texture + beta[channels] * structure).sum(1)
         return 1 - similar / total

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lic.coding.fixed_attention import FixedWindowAttention
 from lic.networks.layers import ResidualBlock
 
 __all__ = ["KINDS", "Restorer", "RestorerShape"]
@@ -45,60 +46,17 @@ class RestorerShape:
     top: int = 12
 
 
-class _WindowAttention(nn.Module):
-    """Attention within windows (Liu et al. 2021, Swin), every other one shifted by half a window.
-
-    Positions outside of the grid take no part. A bias for each offset stands in for positions.
-    """
-
-    def __init__(self, width: int, heads: int, window: int, shift: int):
-        super().__init__()
-        self.heads, self.window, self.shift = heads, window, shift
-        self.qkv = nn.Linear(width, 3 * width)
-        self.out = nn.Linear(width, width)
-        self.offsets = nn.Parameter(torch.zeros(heads, (2 * window - 1) ** 2))
-        at = torch.stack(torch.meshgrid(*2 * [torch.arange(window)], indexing="ij")).flatten(1)
-        apart = at[:, :, None] - at[:, None, :] + window - 1
-        self.register_buffer("apart", apart[0] * (2 * window - 1) + apart[1], persistent=False)
-        self.apart: Tensor
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return ``(N, h, w, width)`` of the same."""
-        n, h, w, width = x.shape
-        side, shift = self.window, self.shift
-        below, right = (-(s + shift) % side for s in (h, w))
-        around = (0, 0, shift, right, shift, below)
-        inside = F.pad(torch.ones(1, h, w, 1, dtype=torch.bool, device=x.device), around)
-        tokens = _windows(F.pad(x, around), side)
-        valid = _windows(inside, side)[..., 0]
-        q, k, v = self.qkv(tokens).view(*tokens.shape[:2], 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
-        scores = scores.view(n, -1, *scores.shape[1:]) + self.offsets[:, self.apart].to(q.dtype)
-        if not bool(valid.all()):
-            scores = scores.masked_fill(~valid[:, None, None], -1e4)
-        mixed = scores.softmax(-1).to(v.dtype).flatten(0, 1) @ v
-        mixed = self.out(mixed.transpose(1, 2).reshape(tokens.shape))
-        rows, columns = (s + shift + p for s, p in ((h, below), (w, right)))
-        mixed = mixed.view(n, rows // side, columns // side, side, side, width)
-        mixed = mixed.permute(0, 1, 3, 2, 4, 5).reshape(n, rows, columns, width)
-        return mixed[:, shift : shift + h, shift : shift + w]
-
-
-def _windows(x: Tensor, side: int) -> Tensor:
-    """Return ``(N * windows, side^2, C)`` of ``(N, H, W, C)``."""
-    n, h, w, c = x.shape
-    x = x.view(n, h // side, side, w // side, side, c).permute(0, 1, 3, 2, 4, 5)
-    return x.reshape(-1, side * side, c)
-
-
 class _TransformerBlock(nn.Module):
-    """Attention, a depthwise convolution that sees across windows, a perceptron."""
+    """Attention, a depthwise convolution that sees across windows, a perceptron.
+
+    The attention could be exact, but nothing here decides about symbols: it runs as floats do.
+    """
 
     def __init__(self, shape: RestorerShape, shift: int):
         super().__init__()
         width = shape.width
         self.before = nn.LayerNorm(width)
-        self.attention = _WindowAttention(width, shape.heads, shape.window, shift)
+        self.attention = FixedWindowAttention(width, shape.heads, shape.window, shift)
         self.local = nn.Conv2d(width, width, 3, padding=1, groups=width)
         self.between = nn.LayerNorm(width)
         self.inner = nn.Linear(width, 2 * width)
@@ -106,9 +64,8 @@ class _TransformerBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``(N, h, w, width)`` of the same."""
-        y = self.before(x)
-        near = self.local(y.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        x = x + self.attention(y) + near
+        y = self.before(x).permute(0, 3, 1, 2)
+        x = x + (self.attention(y) + self.local(y)).permute(0, 2, 3, 1)
         return x + self.outer(F.gelu(self.inner(self.between(x))))
 
 

@@ -85,6 +85,8 @@ class VqganConfig:
         perceptual: Weight of LPIPS.
         backbone: Of LPIPS, ``alex``, ``vgg`` or ``alex+vgg`` for the mean of both; needs
             ``make perceptual``. VGG sees patterns that AlexNet leaves, and takes ten times as long.
+        dists: Weight of DISTS over a whole crop, which asks for the texture and not for the place
+            of each grain. Half of the crops are measured, since it takes longest.
         commitment: Weight of the squared distance between a vector and its codeword.
         continuous: Steps before the codebook starts from k-means of the encoder's vectors.
         lost: Part of the crops whose indices are partly lost or wrong (stage ``decoder``).
@@ -98,6 +100,7 @@ class VqganConfig:
     pixel: float = 1.0
     perceptual: float = 1.0
     backbone: str = "alex"
+    dists: float = 0.0
     commitment: float = 0.25
     continuous: int = 100
     lost: float = 0.25

@@ -13,7 +13,8 @@ from lic.errors import UsageProblem
 from lic.networks.perceptual import LPIPS
 from lic.training.adversary import Adversary
 from lic.training.config import Recipe
-from lic.weights.perceptual import read_lpips
+from lic.training.texture_loss import TextureLoss
+from lic.weights.perceptual import read_dists, read_lpips
 
 __all__ = ["PictureLoss"]
 
@@ -39,11 +40,14 @@ class PictureLoss:
             raise UsageProblem(f"loss '{recipe.loss}' is unknown; known: {known}")
         self._pixel, self.config = _PIXEL_LOSSES[recipe.loss], recipe.vqgan
         self._lpips: list[LPIPS] = []
+        self._dists: TextureLoss | None = None
         self.metric: LPIPS | None = None
         self._adversary: Adversary | None = None
 
     def prepare(self, device: torch.device) -> None:
         """Load what the weights of the recipe need."""
+        if self.config.dists:
+            self._dists = TextureLoss(read_lpips("vgg"), read_dists()).to(device)
         if not self.config.perceptual:
             return
         self.metric = LPIPS(read_lpips("alex"), "alex").to(device)
@@ -56,14 +60,21 @@ class PictureLoss:
         pixel = self._pixel(x_hat, x)
         mse = float(F.mse_loss(x_hat.detach(), x)) / 4
         figures = {"psnr": -10 * math.log10(max(mse, 1e-9))}
-        if not self._lpips:
-            return self.config.pixel * pixel, figures
+        loss = self.config.pixel * pixel
         # The first layer of AlexNet has a stride of 4: a fixed grid would leave a pattern.
         top, left = (int(v) for v in torch.randint(0, 4, (2,)))
         pair = x[:, :, top:, left:], x_hat[:, :, top:, left:]
-        perceptual = torch.stack([lpips(*pair).mean() for lpips in self._lpips]).mean()
-        loss = self.config.pixel * pixel + self.config.perceptual * perceptual
-        return loss, {"lpips": float(perceptual.detach())} | figures
+        if self._lpips:
+            perceptual = torch.stack([lpips(*pair).mean() for lpips in self._lpips]).mean()
+            figures["lpips"] = float(perceptual.detach())
+            loss = loss + self.config.perceptual * perceptual
+        if self._dists is not None:
+            # Half of the crops, since it takes longer than all the rest.
+            some = slice((len(x) + 1) // 2)
+            unlike = self._dists(*((p[some] + 1) / 2 for p in pair)).mean()
+            figures["dists"] = float(unlike.detach())
+            loss = loss + self.config.dists * unlike
+        return loss, figures
 
     def with_adversary(
         self, x: Tensor, x_hat: Tensor, part: float
