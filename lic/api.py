@@ -310,7 +310,7 @@ def mend(
         received = receive(data, max_pixels)
         prefix = received.header.fingerprint
         codec = packet_codec(prefix, weights=weights, threads=threads)
-        return codec.mend(received, conceal, weights)
+        return codec.mend(received, conceal)
     except LicError as error:
         place = name or path
         raise (error.about(place) if place else error) from None

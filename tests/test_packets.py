@@ -264,4 +264,4 @@ def test_unknown_concealers_are_named(codec):
     with pytest.raises(UsageProblem, match="known: none"):
         concealer("magic", codec.codec.card)
     with pytest.raises(WeightsError):
-        concealer("conv", codec.codec.card, weights=str(TINY))
+        concealer("conv", codec.codec.card)

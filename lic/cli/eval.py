@@ -175,7 +175,7 @@ def _over_channels(given: dict[str, Any]) -> str:
     }
     available: tuple[str, ...] = ("none",)
     if "vqgan" in codecs:
-        available = available_concealers(codecs["vqgan"].codec.card, given["weights"])
+        available = available_concealers(codecs["vqgan"].codec.card)
     metric = given["metric"].replace("-", "_")
     wanted = (metric, "psnr", *(("lpips", "dists") if given["perceptual"] else ()))
     settings = LossSettings(

@@ -6,7 +6,6 @@ the decoder of ``vqgan`` has an input for that.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 
 import torch
@@ -16,7 +15,7 @@ from torch import Tensor
 from lic.codecs.plan import finite, ready
 from lic.errors import UsageProblem, WeightsError
 from lic.networks.restorer import KINDS, Restorer, RestorerShape
-from lic.weights import Card, find_weights, load_tensors, network_state
+from lic.weights import Card, companions, load_tensors, network_state
 
 __all__ = ["CONCEALERS", "Concealer", "available_concealers", "concealer", "with_trust"]
 
@@ -28,13 +27,13 @@ Concealer = Callable[[Tensor, Tensor, Tensor, int], tuple[Tensor, Tensor]]
 trust ``(1, 1, h, w)``."""
 
 
-def concealer(name: str, codec: Card, weights: str | None = None) -> Concealer:
+def concealer(name: str, codec: Card) -> Concealer:
     """Return a concealer by name.
 
     Args:
         name: Of ``CONCEALERS``.
-        codec: Weights of ``vqgan`` that the indices belong to; networks have to be made for them.
-        weights: Where to look for the networks instead of the usual places.
+        codec: Weights of ``vqgan`` that the indices belong to; networks have to be made for them,
+            and are looked for beside them first.
 
     Raises:
         UsageProblem: No such concealer.
@@ -45,17 +44,16 @@ def concealer(name: str, codec: Card, weights: str | None = None) -> Concealer:
         return plain[name]
     if name not in KINDS:
         raise UsageProblem(f"no concealer '{name}'; known: {', '.join(CONCEALERS)}")
-    return _Network(find_weights(f"restorer-{name}", prefix=codec.prefix(), path=weights))
+    cards = companions(codec, f"restorer-{name}")
+    if not cards:
+        raise WeightsError(f"no weights 'restorer-{name}' for those of {codec.prefix().hex()}")
+    return _Network(cards[0])
 
 
-def available_concealers(codec: Card, weights: str | None = None) -> tuple[str, ...]:
+def available_concealers(codec: Card) -> tuple[str, ...]:
     """Return the names of those that there are for these weights, the best that measured last."""
-    found = [name for name in CONCEALERS if name not in KINDS]
-    for name in KINDS:
-        with contextlib.suppress(WeightsError):
-            find_weights(f"restorer-{name}", prefix=codec.prefix(), path=weights)
-            found.append(name)
-    return tuple(found)
+    there = {name for name in KINDS if companions(codec, f"restorer-{name}")}
+    return tuple(name for name in CONCEALERS if name not in KINDS or name in there)
 
 
 def with_trust(means: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ import numpy as np
 from lic.coding.bit_coder import BitDecoder, BitEncoder
 from lic.coding.mixing import TreeStart
 from lic.coding.order import r2_order
-from lic.coding.scatter import encode_scattered
+from lic.coding.scatter import Hints, decode_scattered, encode_scattered, scattered_bits
 from lic.coding.tree import decode_tree, encode_tree, tree_bits
 
 __all__ = [
@@ -22,8 +22,9 @@ __all__ = [
     "index_bits",
 ]
 
-CODERS = {"tree": 0, "static": 1, "uniform": 2}
-"""Numbers are part of the format: the high half of the quality byte."""
+CODERS = {"tree": 0, "static": 1, "uniform": 2, "transformer": 3}
+"""Numbers are part of the format: the high half of the quality byte. The last one needs a network
+of its own, see :mod:`lic.codecs.prior`."""
 
 DEFAULT_CODER = "tree"
 
@@ -34,10 +35,16 @@ _TREE: dict[str, dict[str, Any]] = {
 _HALF = 1 << 15
 
 
-def encode_indices(indices: np.ndarray, bits: int, coder: str, start: TreeStart) -> bytes:
-    """Return the payload of indices ``(h, w)`` in ``[0, 2^bits)``."""
+def encode_indices(
+    indices: np.ndarray, bits: int, coder: str, start: TreeStart, hints: Hints | None = None
+) -> bytes:
+    """Return the payload of indices ``(h, w)`` in ``[0, 2^bits)``; ``transformer`` has hints."""
     if coder in _TREE:
         return encode_tree(indices, bits, start, **_TREE[coder])
+    if hints is not None:
+        places = r2_order(*indices.shape)
+        what = indices.ravel()[places], places, (indices.shape[0], indices.shape[1])
+        return encode_scattered(*what, bits, start, hints)
     found = indices.reshape(-1, 1) >> np.arange(bits)[::-1] & 1
     encoder = BitEncoder()
     encoder.encode(found.ravel(), np.full(found.size, _HALF))
@@ -45,7 +52,12 @@ def encode_indices(indices: np.ndarray, bits: int, coder: str, start: TreeStart)
 
 
 def decode_indices(
-    data: bytes, shape: tuple[int, int], bits: int, coder: str, start: TreeStart
+    data: bytes,
+    shape: tuple[int, int],
+    bits: int,
+    coder: str,
+    start: TreeStart,
+    hints: Hints | None = None,
 ) -> np.ndarray:
     """Return indices ``(h, w)`` int64; mirrors :func:`encode_indices`.
 
@@ -54,16 +66,27 @@ def decode_indices(
     """
     if coder in _TREE:
         return decode_tree(data, shape, bits, start, **_TREE[coder])
+    if hints is not None:
+        indices = np.empty(shape, np.int64)
+        places = r2_order(*shape)
+        indices.ravel()[places] = decode_scattered(data, places, shape, bits, start, hints)
+        return indices
     decoder = BitDecoder(data)
     found = decoder.decode(np.full(shape[0] * shape[1] * bits, _HALF))
     decoder.finish()
     return (found.reshape(-1, bits).astype(np.int64) << np.arange(bits)[::-1]).sum(1).reshape(shape)
 
 
-def index_bits(indices: np.ndarray, bits: int, coder: str, start: TreeStart) -> float:
+def index_bits(
+    indices: np.ndarray, bits: int, coder: str, start: TreeStart, hints: Hints | None = None
+) -> float:
     """Return what the indices cost in bits, without the rounding to bytes."""
     if coder in _TREE:
         return tree_bits(indices, bits, start, **_TREE[coder])
+    if hints is not None:
+        places = r2_order(*indices.shape)
+        what = indices.ravel()[places], places, (indices.shape[0], indices.shape[1])
+        return scattered_bits(*what, bits, start, hints)
     return float(bits * indices.size)
 
 

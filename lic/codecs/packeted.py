@@ -135,15 +135,12 @@ class PacketCodec:
         """Decode packet streams in order, ``threads`` of the codec at a time."""
         yield from in_order(self.decode, files, self.codec.threads)
 
-    def mend(
-        self, received: Received, conceal: str | None = None, weights: str | None = None
-    ) -> Mended:
+    def mend(self, received: Received, conceal: str | None = None) -> Mended:
         """Decode what arrived.
 
         Args:
             received: From :func:`lic.container.received.receive`.
             conceal: Of ``CONCEALERS``; the best that there is for these weights when ``None``.
-            weights: Where the concealer's network is looked for instead of the usual places.
 
         Raises:
             StreamError: An intact datagram that this codec cannot have written.
@@ -155,12 +152,12 @@ class PacketCodec:
             raise WeightsError(f"the packets need weights {header.fingerprint.hex()}")
         if not codec.bottom <= header.bits <= codec.top:
             raise StreamError(f"codebook of 2^{header.bits} indices is not in the weights' ladder")
-        conceal = conceal or available_concealers(codec.card, weights)[-1]
+        conceal = conceal or available_concealers(codec.card)[-1]
         if conceal not in CONCEALERS:
             raise UsageProblem(f"no concealer '{conceal}'; known: {', '.join(CONCEALERS)}")
         plan = Plan(header.height, header.width, codec.step)
         grid = decode_packets(received, plan.grid, codec.start)
-        codewords, trust = self._filled(grid, header.bits, conceal, weights)
+        codewords, trust = self._filled(grid, header.bits, conceal)
         pixels = codec.decode_codewords(codewords, trust, header.bits, plan)
         if header.grey:
             pixels = as_grey(pixels)
@@ -176,19 +173,17 @@ class PacketCodec:
             known=grid.known,
         )
 
-    def _filled(
-        self, grid: Grid, bits: int, conceal: str, weights: str | None
-    ) -> tuple[Tensor, Tensor]:
+    def _filled(self, grid: Grid, bits: int, conceal: str) -> tuple[Tensor, Tensor]:
         """Return codewords without holes, and the trust in them."""
         ladder, known = self.codec.model.ladder, torch.from_numpy(grid.known)
         with torch.inference_mode():
             codewords = ladder.look_up(torch.from_numpy(grid.indices)[None], bits)
             if known.all():
                 return codewords, torch.ones_like(codewords[:, :1])
-            fill = self._concealer(conceal, weights)
+            fill = self._concealer(conceal)
             return fill(codewords, known, ladder.rung(bits), bits)
 
-    def _concealer(self, name: str, weights: str | None) -> Concealer:
+    def _concealer(self, name: str) -> Concealer:
         if name not in self._concealers:
-            self._concealers[name] = concealer(name, self.codec.card, weights)
+            self._concealers[name] = concealer(name, self.codec.card)
         return self._concealers[name]

@@ -2,6 +2,7 @@
 
 from lic.weights.store import (
     Card,
+    companions,
     find_weights,
     list_cards,
     load_tensors,
@@ -9,4 +10,12 @@ from lic.weights.store import (
     save_weights,
 )
 
-__all__ = ["Card", "find_weights", "list_cards", "load_tensors", "network_state", "save_weights"]
+__all__ = [
+    "Card",
+    "companions",
+    "find_weights",
+    "list_cards",
+    "load_tensors",
+    "network_state",
+    "save_weights",
+]

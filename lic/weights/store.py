@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Card",
     "check_target",
+    "companions",
     "find_weights",
     "fingerprint",
     "list_cards",
@@ -141,6 +142,16 @@ def find_weights(
         )
     wanted = f" ({prefix.hex()}..)" if prefix else ""
     raise WeightsError(f"weights '{family}'{wanted} not found; searched {searched}")
+
+
+def companions(card: Card, family: str) -> list[Card]:
+    """Return the cards of a family of networks that were made for the weights of ``card``.
+
+    Those beside it come first, then those in the usual places.
+    """
+    places = [card.path.parent, *_folders()]
+    cards = [c for place in dict.fromkeys(places) for c in _cards_at(place)]
+    return [c for c in cards if c.family == family and c.prefix() == card.prefix()]
 
 
 def network_state(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
