@@ -57,7 +57,8 @@ class EncodeOptions:
         threads: Strips or pictures at once; changes no byte.
         check: Decode what was encoded and compare before returning.
         codebook_size: Codewords of ``vqgan``, a power of two, instead of a quality.
-        index_coder: Of ``vqgan``: ``tree``, ``static`` or ``uniform``; ``tree`` when ``None``.
+        index_coder: Of ``vqgan``: ``tree``, ``static``, ``uniform``, or ``transformer``, which
+            needs a network of its own; ``tree`` when ``None``.
         packets: Of ``vqgan``: write datagrams that survive losses instead of a file.
         payload: Bytes of a datagram's payload at most, with ``packets``.
         parity: Datagrams that replace lost ones, with ``packets``; needs zfec.

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from conftest import photo
 from PIL import Image
 
+from lic.cli.main import cli
+from lic.codecs import plan
 from lic.codecs.plan import Plan
 from lic.codecs.prior import NetworkPrior
 from lic.codecs.vqgan import VqganCodec
 from lic.coding.leaves import LeafBits
 from lic.coding.order import r2_order
 from lic.coding.scatter import decode_scattered, encode_scattered, scattered_bits
-from lic.errors import WeightsError
+from lic.container import parse_stream, stream
+from lic.errors import StreamError, WeightsError
 from lic.pictures import Picture
 from lic.training.config import DataConfig, OptimiserConfig, Recipe, RestorerConfig, VqganConfig
 from lic.training.loop import train
@@ -49,6 +55,8 @@ def card(tmp_path_factory):
     train(recipe, folder / "r", where, where, 2.0, report=lambda line: None)
     card = export_run(folder / "r", folder)
     initial_state(str(card.path), recipe)
+    for suffix in (".json", ".safetensors"):
+        shutil.copy(TINY.with_suffix(suffix), folder)
     return card
 
 
@@ -77,6 +85,57 @@ def test_checksums_survive_a_new_load_and_other_threads(card, codec, prior):
         assert again.checksum() == card.loop_checksum
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def beside(card) -> VqganCodec:
+    """The codec, with the network beside its weights."""
+    return VqganCodec(find_weights("vqgan", path=card.path.parent))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (70, 130), (300, 40)])
+def test_files_name_their_network_and_decode_with_it(card, beside, size, monkeypatch):
+    for module in (plan, stream):
+        monkeypatch.setattr(module, "TILED_ABOVE", 64 * 64)
+        monkeypatch.setattr(module, "TILE_PIXELS", 64)
+    picture, options = Picture(photo(*size)), {"index_coder": "transformer", "codebook_size": 64}
+    encoded = parse_stream(beside.encode(picture, 0, **options).data)
+    assert encoded.payload[:4].hex() == card.loop_checksum[:8]
+    wanted = beside.encode_latents(picture, 6, Plan(*size, 16))
+    assert np.array_equal(beside.read_indices(encoded)[0], wanted)
+    smaller = parse_stream(beside.transcode(encoded, 8).data)
+    assert np.array_equal(beside.read_indices(smaller)[0], wanted >> 3)
+    assert beside.estimated_bits(wanted, 6, "transformer") > 0
+
+
+def test_files_without_their_network_say_which_one_they_need(
+    card, codec, beside, picture, monkeypatch
+):
+    data = beside.encode(picture, 100, index_coder="transformer").data
+    with pytest.raises(WeightsError, match=f"{card.loop_checksum[:8]} .* not found"):
+        codec.decode(data)
+    with pytest.raises(WeightsError, match="not found"):
+        codec.encode(picture, 100, index_coder="transformer")
+    monkeypatch.setenv("LIC_WEIGHTS", str(card.path.parent))
+    assert codec.decode(data) == beside.decode(data)
+
+
+def test_damaged_files_are_refused(beside, picture):
+    sent = parse_stream(beside.encode(picture, 100, index_coder="transformer").data)
+    for at in (1, 5, len(sent.payload) - 1):
+        payload = bytearray(sent.payload)
+        payload[at] ^= 4
+        with pytest.raises((StreamError, WeightsError)):
+            beside.decode_stream(replace(sent, payload=bytes(payload)))
+    with pytest.raises((StreamError, WeightsError)):
+        beside.decode_stream(replace(sent, payload=sent.payload[:3]))
+
+
+def test_models_verify_runs_the_network(card, monkeypatch):
+    monkeypatch.setenv("LIC_WEIGHTS", str(card.path.parent))
+    told = CliRunner().invoke(cli, ["models", "verify", card.name])
+    assert told.exit_code == 0
+    assert f"{card.loop_checksum[:16]} as in the card" in told.stdout
 
 
 def test_missing_layers_are_a_weights_error(card, codec, prior):

@@ -56,8 +56,10 @@ class _Size(click.ParamType):  # type: ignore[type-arg]
 @click.option("--codebook-size", type=int, help="vqgan: codewords, 8 to 4096, instead of -q.")
 @click.option(
     "--index-coder",
-    type=click.Choice(["tree", "static", "uniform"]),
-    help="vqgan: how indices become bytes. [default: tree]",
+    "--prior",
+    "index_coder",
+    type=click.Choice(["tree", "static", "uniform", "transformer"]),
+    help="vqgan: what foresees indices; transformer is smallest and slowest. [default: tree]",
 )
 @click.option(
     "--packets",

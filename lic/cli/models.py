@@ -49,6 +49,8 @@ def verify(names: tuple[str, ...]) -> None:
 
     Equal checksums mean that this machine derives the same tables and symbols as every other.
     """
+    from lic.codecs.prior import FAMILY as PRIOR
+    from lic.codecs.prior import verify_prior
     from lic.codecs.registry import LEARNED, learned_codec
     from lic.errors import WeightsError
     from lic.weights.store import list_cards
@@ -58,11 +60,11 @@ def verify(names: tuple[str, ...]) -> None:
     if unknown or not cards:
         raise WeightsError(f"no weights named {', '.join(sorted(unknown)) or 'anything'}")
     for card in cards:
-        if card.family not in LEARNED:
+        if card.family not in (*LEARNED, PRIOR):
             click.echo(f"{card.name}: decides nothing about symbols, nothing to verify")
             continue
-        codec: Any = learned_codec(card)
-        found, says = codec.verify()
+        codec: Any = None if card.family == PRIOR else learned_codec(card)
+        found, says = verify_prior(card) if codec is None else codec.verify()
         if found != card.loop_checksum:
             raise WeightsError(
                 f"'{card.name}': checksum {found[:16]}, its card has {card.loop_checksum[:16]}; "

@@ -25,6 +25,7 @@ from lic.codecs.indices import (
     index_bits,
 )
 from lic.codecs.plan import Plan, finite, in_order, ready
+from lic.codecs.prior import IDENTITY_BYTES, NetworkPrior, find_prior
 from lic.codecs.strips import run_strips
 from lic.coding.mixing import TreeStart
 from lic.coding.symbols import symbol_check
@@ -79,6 +80,7 @@ class VqganCodec:
             round(100 * i / max(1, self.quality_steps - 1), 2) for i in range(self.quality_steps)
         )
         self.model = ready(model)
+        self._prior: NetworkPrior | None = None
 
     # -- picture -> bytes -------------------------------------------------------------------
 
@@ -134,11 +136,15 @@ class VqganCodec:
         self, indices: np.ndarray, bits: int, coder: str, plan: Plan, *, like: Picture | Stream
     ) -> Stream:
         """Indices to a stream, one payload segment a tile; metadata of ``like`` goes along."""
+        prior = self.prior_of(coder)
+        hints = prior.hints if prior else None
 
         def one(tile: tuple[slice, slice]) -> bytes:
-            return encode_indices(indices[tile], bits, coder, self.start)
+            return encode_indices(indices[tile], bits, coder, self.start, hints)
 
         segments = list(in_order(one, plan.tiles(), self.threads))
+        if prior:
+            segments[0] = prior.identity + segments[0]
         return Stream(
             family=FAMILY,
             fingerprint=self.card.prefix(),
@@ -153,6 +159,22 @@ class VqganCodec:
             xmp=like.xmp,
             tiles=tuple(map(len, segments)) if plan.tiled else None,
         )
+
+    def prior_of(self, coder: str, identity: bytes | None = None) -> NetworkPrior | None:
+        """Return the network that a coder needs, ``None`` where it needs none.
+
+        Args:
+            coder: Of ``lic.codecs.indices.CODERS``.
+            identity: What a file says about its network.
+
+        Raises:
+            WeightsError: There is no such network for these weights.
+        """
+        if coder != "transformer":
+            return None
+        if self._prior is None or identity not in (None, self._prior.identity):
+            self._prior = find_prior(self.card, self.model.ladder.vectors, identity)
+        return self._prior
 
     def _details(self, indices: np.ndarray, bits: int, stream: Stream) -> dict[str, Any]:
         return {
@@ -191,14 +213,19 @@ class VqganCodec:
             raise StreamError("gain map: this family has no gains")
         lengths = stream.tiles or (len(stream.payload),)
         ends = list(itertools.accumulate(lengths))
+        begin, hints = 0, None
+        prior = self.prior_of(names[number], stream.payload[:IDENTITY_BYTES])
+        if prior:
+            begin, hints = IDENTITY_BYTES, prior.hints
 
         def one(task: tuple[tuple[slice, slice], int, int]) -> np.ndarray:
             (rows, columns), start, end = task
             shape = rows.stop - rows.start, columns.stop - columns.start
-            return decode_indices(stream.payload[start:end], shape, bits, names[number], self.start)
+            payload = stream.payload[start:end]
+            return decode_indices(payload, shape, bits, names[number], self.start, hints)
 
         tiles = plan.tiles()
-        tasks = list(zip(tiles, [0, *ends[:-1]], ends, strict=True))
+        tasks = list(zip(tiles, [begin, *ends[:-1]], ends, strict=True))
         indices = np.empty(plan.grid, np.int64)
         for tile, part in zip(tiles, in_order(one, tasks, self.threads), strict=True):
             indices[tile] = part
@@ -265,7 +292,8 @@ class VqganCodec:
 
     def estimated_bits(self, indices: np.ndarray, bits: int, coder: str = DEFAULT_CODER) -> float:
         """Return what the indices of a small picture cost, without the rounding to bytes."""
-        return index_bits(indices, bits, coder, self.start)
+        prior = self.prior_of(coder)
+        return index_bits(indices, bits, coder, self.start, prior.hints if prior else None)
 
     def verify(self) -> tuple[str, str]:
         """Return the checksum of the index coder on stored grids, and what was run."""
