@@ -4,8 +4,8 @@ Usage: python scripts/rungs.py PICTURES [--weights PATH] [--limit N]
 
 PICTURES is a folder or the name of a set. Prints two Markdown tables. The first is about indices:
 bits of an index by each coder against log2(K), whole files, codewords in use, most seconds of the
-default coder. The second compares files encoded at a rung with files that `lic transcode` made from
-those of 1024 codewords.
+default coder and, where its network is there, of the transformer. The second compares files encoded
+at a rung with files that `lic transcode` made from those of 1024 codewords.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lic.codecs.indices import CODERS, DEFAULT_CODER, decode_indices, encode_indices
+from lic.codecs.indices import DEFAULT_CODER, decode_indices, encode_indices
 from lic.codecs.plan import Plan
 from lic.codecs.vqgan import VqganCodec
 from lic.container import parse_stream
@@ -27,25 +27,30 @@ from lic.errors import LicError
 from lic.evaluation.datasets import find_dataset
 from lic.evaluation.metrics import lpips, psnr
 from lic.pictures import Picture, read_picture
-from lic.weights import find_weights
+from lic.weights import companions, find_weights
 
 FROM = 1024
+NETWORK = "transformer"
 
 
-def rung_row(codec: VqganCodec, pictures: Sequence[Picture], bits: int) -> str:
+def rung_row(
+    codec: VqganCodec, pictures: Sequence[Picture], bits: int, coders: Sequence[str]
+) -> str:
     """Code the indices of all pictures at a rung with every coder."""
     grids = [codec.encode_latents(p, bits, Plan(p.height, p.width, codec.step)) for p in pictures]
     positions = sum(g.size for g in grids)
-    cost, seconds = {}, []
-    for coder in CODERS:
+    cost: dict[str, float] = {}
+    seconds: dict[str, list[tuple[float, float]]] = {c: [] for c in coders}
+    for coder in coders:
         coded = []
+        prior = codec.prior_of(coder)
+        rest = codec.start, prior.hints if prior else None
         for grid in grids:
             begun = time.perf_counter()
-            coded.append(encode_indices(grid, bits, coder, codec.start))
+            coded.append(encode_indices(grid, bits, coder, *rest))
             middle = time.perf_counter()
-            back = decode_indices(coded[-1], grid.shape, bits, coder, codec.start)
-            if coder == DEFAULT_CODER:
-                seconds.append((middle - begun, time.perf_counter() - middle))
+            back = decode_indices(coded[-1], grid.shape, bits, coder, *rest)
+            seconds[coder].append((middle - begun, time.perf_counter() - middle))
             if not np.array_equal(back, grid):
                 raise LicError(f"{coder} did not give the indices of 2^{bits} back")
         cost[coder] = 8 * sum(map(len, coded)) / positions
@@ -54,16 +59,19 @@ def rung_row(codec: VqganCodec, pictures: Sequence[Picture], bits: int) -> str:
     flat = np.concatenate([g.ravel() for g in grids])
     used = np.unique(flat, return_counts=True)[1] / positions
     saved = 100 * (1 - cost[DEFAULT_CODER] / bits)
-    return " | ".join(
-        (
-            f"| {2**bits}",
-            f"{statistics.mean(rates):.4f}",
-            *(f"{cost[c]:.2f}" for c in ("uniform", "static", "tree")),
-            f"{saved:.1f} %",
-            f"{math.exp(-(used * np.log(used)).sum()):.0f}",
-            f"{max(s[0] for s in seconds):.3f}",
-            f"{max(s[1] for s in seconds):.3f} |",
+    slow = [c for c in coders if c in (DEFAULT_CODER, NETWORK)]
+    return (
+        " | ".join(
+            (
+                f"| {2**bits}",
+                f"{statistics.mean(rates):.4f}",
+                *(f"{cost[c]:.2f}" for c in coders),
+                f"{saved:.1f} %",
+                f"{math.exp(-(used * np.log(used)).sum()):.0f}",
+                *(f"{max(s[i] for s in seconds[c]):.3f}" for c in slow for i in (0, 1)),
+            )
         )
+        + " |"
     )
 
 
@@ -102,11 +110,14 @@ def main() -> None:
         pictures = [read_picture(Path(f).read_bytes(), name=str(f)) for f in files]
         rungs = range(codec.bottom, codec.top + 1)
         codec.decode(codec.encode(pictures[0], 0).data)  # compiles the coder
-        print("| K | bpp | uniform | static | tree | below log2 K | perplexity", end=" ")
-        print("| encode s | decode s |")
-        print("|---:" * 9 + "|")
+        coders = ["uniform", "static", DEFAULT_CODER]
+        heads = ["encode s", "decode s"]
+        if companions(codec.card, "prior-transformer"):
+            coders, heads = [*coders, NETWORK], [*heads, f"{NETWORK}: encode s", "decode s"]
+        columns = ["K", "bpp", *coders, "below log2 K", "perplexity", *heads]
+        print(f"| {' | '.join(columns)} |\n{'|---:' * len(columns)}|")
         for bits in rungs:
-            print(rung_row(codec, pictures, bits), flush=True)
+            print(rung_row(codec, pictures, bits, coders), flush=True)
         print(f"\n| K | bpp | LPIPS | PSNR dB | from {FROM}: bpp | LPIPS | PSNR dB |")
         print("|---:" * 7 + "|")
         for bits in rungs:

@@ -169,7 +169,7 @@ def _over_channels(given: dict[str, Any]) -> str:
     names = dict.fromkeys(_items(given["codecs"]) or ("vqgan",))
     if qualities and set(names) <= {"vqgan"}:
         raise UsageProblem("--quality is for the files of other codecs; vqgan has --codebook-size")
-    options: dict[str, Any] = {"weights": given["weights"], "threads": given["threads"]}
+    options: dict[str, Any] = {"weights": given["weights"], "threads": 1}
     codecs: dict[str, Any] = {
         n: packet_codec(**options) if n == "vqgan" else get_codec(n, **options) for n in names
     }

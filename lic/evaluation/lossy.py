@@ -7,13 +7,15 @@ nothing can be shown counts as a grey one, and its share is told.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from lic.channel.channel import Channel
+from lic.codecs.plan import in_order
+from lic.evaluation.extras import optional
 from lic.evaluation.metrics import METRICS
 from lic.evaluation.senders import Sender
 from lic.evaluation.tables import GrowingCsv
@@ -107,6 +109,7 @@ def sweep_losses(
     metrics: Sequence[str],
     out: Path,
     say: Callable[[str], None],
+    threads: int = 1,
 ) -> list[LossRow]:
     """Send every picture over every channel, ``seeds`` times, and measure what is shown.
 
@@ -116,48 +119,64 @@ def sweep_losses(
         seeds: Repetitions.
         files: Pictures.
         metrics: Keys of ``METRICS``.
-        out: Folder, gets ``per_loss.csv``, line by line.
+        out: Folder, gets ``per_loss.csv``, a picture at a time.
         say: Gets a line a picture.
+        threads: Pictures at once.
     """
     rows: list[LossRow] = []
     table = GrowingCsv(out / "per_loss.csv", (*_COLUMNS, *metrics))
     table.replace([])
-    for number, file in enumerate(files):
+
+    def one(task: tuple[int, Path]) -> list[LossRow]:
+        torch.set_num_threads(1)  # of this thread
+        number, file = task
         picture = read_picture(file.read_bytes(), name=str(file), max_pixels=0)
-        fresh: list[LossRow] = []
-        for sender in senders:
-            sent = sender.send(picture)
-            show = sender.receiver(picture, sent)
-            wire = sum(map(len, sent))
-            for case in cases:
-                for seed in range(seeds if case.loss else 1):
-                    arrived = case.channel().send(sent, _seed(number, seed)).datagrams
-                    for conceal in sender.concealers if case.loss else sender.concealers[:1]:
-                        found = show(arrived, conceal)
-                        shown = found.picture or _grey(picture)
-                        fresh.append(
-                            LossRow(
-                                sender=sender.name,
-                                conceal=conceal if case.loss else "",
-                                case=case,
-                                seed=seed,
-                                image=file.name,
-                                packets=len(sent),
-                                wire_bytes=wire,
-                                bpp=8 * wire / picture.width / picture.height,
-                                lost=found.lost,
-                                distance=found.distance,
-                                shown=found.picture is not None,
-                                metrics={
-                                    m: METRICS[m].measure(picture.pixels, shown.pixels)
-                                    for m in metrics
-                                },
-                            )
-                        )
+        return [
+            row
+            for sender in senders
+            for row in _rows_of(sender, picture, file.name, number, cases, seeds, metrics)
+        ]
+
+    torch = optional("torch")
+    found = in_order(one, list(enumerate(files)), threads)
+    for file, fresh in zip(files, found, strict=True):
         table.append(row.line() for row in fresh)
         rows += fresh
         say(f"{file.name}: decoded {len(fresh)} times")
     return rows
+
+
+def _rows_of(
+    sender: Sender,
+    picture: Picture,
+    name: str,
+    number: int,
+    cases: Sequence[Case],
+    seeds: int,
+    metrics: Sequence[str],
+) -> Iterator[LossRow]:
+    sent = sender.send(picture)
+    show = sender.receiver(picture, sent)
+    wire = sum(map(len, sent))
+    for case, seed in ((c, s) for c in cases for s in range(seeds if c.loss else 1)):
+        arrived = case.channel().send(sent, _seed(number, seed)).datagrams
+        for conceal in sender.concealers if case.loss else sender.concealers[:1]:
+            found = show(arrived, conceal)
+            shown = (found.picture or _grey(picture)).pixels
+            yield LossRow(
+                sender=sender.name,
+                conceal=conceal if case.loss else "",
+                case=case,
+                seed=seed,
+                image=name,
+                packets=len(sent),
+                wire_bytes=wire,
+                bpp=8 * wire / picture.width / picture.height,
+                lost=found.lost,
+                distance=found.distance,
+                shown=found.picture is not None,
+                metrics={m: METRICS[m].measure(picture.pixels, shown) for m in metrics},
+            )
 
 
 def _seed(picture: int, repetition: int) -> int:

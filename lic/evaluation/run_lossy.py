@@ -39,7 +39,7 @@ class LossSettings:
         metrics: Keys of ``METRICS``; the first is drawn.
         data_root: Folder of named sets; ``$LIC_DATA`` when ``None``.
         limit: Use only so many pictures.
-        threads: Of torch.
+        threads: Pictures at once.
     """
 
     dataset: str
@@ -87,14 +87,15 @@ def evaluate_losses(
     """
     files = find_dataset(settings.dataset, settings.data_root)[: settings.limit]
     optional("matplotlib")
-    optional("torch").set_num_threads(settings.threads)
     try:
         settings.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(error.strerror or "cannot be made", str(settings.out)) from error
     senders = [s for name, codec in codecs.items() for s in _senders(name, codec, settings)]
     metrics, out = settings.metrics, settings.out
-    rows = sweep_losses(senders, settings.cases(), settings.seeds, files, metrics, out, say)
+    rows = sweep_losses(
+        senders, settings.cases(), settings.seeds, files, metrics, out, say, settings.threads
+    )
     meta = environment() | {
         "dataset": settings.dataset,
         "pictures": len(files),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -19,6 +20,9 @@ from lic.errors import InputError, NothingReceived
 from lic.pictures import Picture
 
 __all__ = ["FileSender", "PacketSender", "Sender", "Shown"]
+
+_ALONE = threading.Lock()
+"""The setting of Pillow below is one for all threads."""
 
 
 @dataclass(frozen=True)
@@ -164,8 +168,9 @@ def _begun(data: bytes, like: Picture) -> Picture | None:
 @contextlib.contextmanager
 def _cut_files_allowed() -> Iterator[None]:
     module: Any = ImageFile
-    before, module.LOAD_TRUNCATED_IMAGES = module.LOAD_TRUNCATED_IMAGES, True
-    try:
-        yield
-    finally:
-        module.LOAD_TRUNCATED_IMAGES = before
+    with _ALONE:
+        before, module.LOAD_TRUNCATED_IMAGES = module.LOAD_TRUNCATED_IMAGES, True
+        try:
+            yield
+        finally:
+            module.LOAD_TRUNCATED_IMAGES = before
