@@ -1,0 +1,73 @@
+"""What it costs to send vqgan pictures in packets instead of files.
+
+Usage: python scripts/packets.py PICTURES [--codebook-size K] [--limit N]
+
+PICTURES is a folder or the name of a set. Prints a Markdown table, means over the pictures: files
+of the default coder, then 8, 16 and 32 datagrams that decode alone. Bytes are all bytes of a file,
+and all bytes of the datagrams.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+from lic.codecs.registry import get_codec, packet_codec
+from lic.errors import LicError
+from lic.evaluation.datasets import find_dataset
+from lic.pictures import Picture, read_picture
+
+COUNTS = (8, 16, 32)
+
+
+def in_packets(picture: Picture, size: int, count: int) -> dict[str, float]:
+    """Return the details of the smallest payload that makes at most ``count`` datagrams."""
+    codec = packet_codec()
+    whole = codec.encode(picture, 0, codebook_size=size, payload=65_000).details
+    payload = int(whole["index_bits"]) // 8 // count
+    while True:
+        found = codec.encode(picture, 0, codebook_size=size, payload=payload).details
+        if found["packets"] <= count:
+            return found
+        payload += max(1, payload // 50)
+
+
+def row(name: str, bytes_: Sequence[float], files: Sequence[float], share: float) -> str:
+    """Return a line: bytes, bytes against files, share of headers."""
+    mean = statistics.mean(bytes_)
+    more = 100 * (mean / statistics.mean(files) - 1)
+    return f"| {name} | {mean:.0f} | {more:+.1f} % | {100 * share:.1f} % |"
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("pictures")
+    parser.add_argument("--codebook-size", type=int, default=1024)
+    parser.add_argument("--limit", type=int)
+    given = parser.parse_args()
+    try:
+        files = find_dataset(given.pictures)[: given.limit]
+        pictures = [read_picture(Path(f).read_bytes(), name=str(f)) for f in files]
+        codec, size = get_codec("vqgan"), given.codebook_size
+        plain = [codec.encode(p, 0, codebook_size=size) for p in pictures]
+        sizes = [float(len(e.data)) for e in plain]
+        payloads = sum(e.details["payload_bytes"] for e in plain)
+        print("| | bytes | against files | headers |\n|---|---:|---:|---:|")
+        print(row("file", sizes, sizes, 1 - payloads / sum(sizes)))
+        for count in COUNTS:
+            sent = [in_packets(p, size, count) for p in pictures]
+            wire = [float(d["wire_bytes"]) for d in sent]
+            share = 1 - sum(d["index_bits"] for d in sent) / 8 / sum(wire)
+            made = statistics.mean(d["packets"] for d in sent)
+            print(row(f"{made:.1f} packets", wire, sizes, share), flush=True)
+    except LicError as error:
+        raise SystemExit(f"packets: {error}") from error
+
+
+if __name__ == "__main__":
+    main()
