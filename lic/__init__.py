@@ -11,7 +11,7 @@ from __future__ import annotations
 import typing as _typing
 
 if _typing.TYPE_CHECKING:
-    from lic.api import EncodeOptions, decode, encode, is_lic, mend, read_info, transcode
+    from lic.api import decode, encode, is_lic, mend, read_info, transcode
     from lic.errors import (
         InputError,
         LicError,
@@ -22,6 +22,7 @@ if _typing.TYPE_CHECKING:
         UsageProblem,
         WeightsError,
     )
+    from lic.options import EncodeOptions
     from lic.pictures import Picture
 
 __all__ = [
@@ -47,7 +48,7 @@ __all__ = [
 __version__ = "0.1.0"
 
 _HOME = {n: "lic.errors" for n in __all__ if n.endswith(("Error", "Problem", "Received"))} | {
-    "EncodeOptions": "lic.api",
+    "EncodeOptions": "lic.options",
     "Picture": "lic.pictures",
     "decode": "lic.api",
     "encode": "lic.api",

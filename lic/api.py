@@ -5,18 +5,16 @@ Torch is imported by the first call that needs a network; ``read_info`` and ``is
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from lic.container import FAMILIES, Stream, is_lic, is_packets, parse_stream
 from lic.container.packets import PACKETS_VERSION
 from lic.container.received import receive
-from lic.errors import InputError, LicError, UsageProblem
-from lic.pictures import DEFAULT_MAX_PIXELS, Picture, read_picture
+from lic.errors import LicError, UsageProblem
+from lic.options import DEFAULT_QUALITY, DEFAULT_ROI_GAIN, EncodeOptions
+from lic.pictures import DEFAULT_MAX_PIXELS, Picture
+from lic.sources import as_picture, bytes_of
 
 if TYPE_CHECKING:
     from lic.codecs.base import Codec, Encoded
@@ -36,96 +34,7 @@ __all__ = [
     "transcode",
 ]
 
-DEFAULT_QUALITY = 50.0
 _FILE_OPTIONS = ("codebook_size", "index_coder")
-_METADATA = ("none", "icc", "all")
-
-
-@dataclass(frozen=True)
-class EncodeOptions:
-    """Settings of an encoding; at most one of quality and the targets may be given.
-
-    Attributes:
-        codec: Family.
-        quality: 0..100, 50 when nothing else is given.
-        target_bpp: Bits per pixel of the whole file, not exceeded.
-        target_size: Bytes of the whole file, not exceeded.
-        target_psnr: dB on 8-bit RGB, reached or exceeded.
-        metadata: ``none``, ``icc`` or ``all`` (EXIF and XMP too).
-        max_pixels: Larger pictures are refused; 0 for no limit.
-        weights: File or folder of weights instead of those found.
-        threads: Strips or pictures at once; changes no byte.
-        check: Decode what was encoded and compare before returning.
-        codebook_size: Codewords of ``vqgan``, a power of two, instead of a quality.
-        index_coder: Of ``vqgan``: ``tree``, ``static``, ``uniform``, or ``transformer``, which
-            needs a network of its own; ``tree`` when ``None``.
-        packets: Of ``vqgan``: write datagrams that survive losses instead of a file.
-        payload: Bytes of a datagram's payload at most, with ``packets``.
-        parity: Datagrams that replace lost ones, with ``packets``; needs zfec.
-    """
-
-    codec: str = "hyperprior"
-    quality: float | None = None
-    target_bpp: float | None = None
-    target_size: int | None = None
-    target_psnr: float | None = None
-    metadata: str = "icc"
-    max_pixels: int = DEFAULT_MAX_PIXELS
-    weights: str | None = None
-    threads: int = 1
-    check: bool = False
-    codebook_size: int | None = None
-    index_coder: str | None = None
-    packets: bool = False
-    payload: int | None = None
-    parity: int = 0
-
-    def __post_init__(self) -> None:
-        goals = [
-            self.quality,
-            self.target_bpp,
-            self.target_size,
-            self.target_psnr,
-            self.codebook_size,
-        ]
-        if sum(g is not None for g in goals) > 1:
-            raise UsageProblem(
-                "give one of quality, target-bpp, target-size, target-psnr, codebook-size"
-            )
-        for name in ("codebook_size", "payload", "parity"):
-            value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
-                raise TypeError(f"{name} must be a whole number, not {value!r}")
-        for name in ("quality", "target_bpp", "target_size", "target_psnr"):
-            value = getattr(self, name)
-            if value is not None and (
-                isinstance(value, bool) or not isinstance(value, int | float)
-            ):
-                raise TypeError(f"{name} must be a number, not {value!r}")
-        self._check_vqgan()
-        if self.quality is not None and not 0 <= self.quality <= 100:
-            raise UsageProblem(f"quality {self.quality:g} is outside 0..100")
-        for name in ("target_bpp", "target_size", "target_psnr"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise UsageProblem(f"{name.replace('_', '-')} must be above 0")
-        if self.metadata not in _METADATA:
-            raise UsageProblem(f"metadata '{self.metadata}' is not one of {', '.join(_METADATA)}")
-
-    def _check_vqgan(self) -> None:
-        for name in ("codebook_size", "index_coder", "packets"):
-            if getattr(self, name) not in (None, False) and self.codec != "vqgan":
-                raise UsageProblem(f"{name.replace('_', '-')} needs the codec vqgan")
-        if self.packets and self.index_coder is not None:
-            raise UsageProblem("packets have an index coder of their own; leave index-coder out")
-        if self.packets and self.metadata == "all":
-            raise UsageProblem("metadata does not travel in packets; leave 'all' out")
-        if not self.packets and (self.payload is not None or self.parity):
-            raise UsageProblem("payload and parity go with packets")
-        if self.parity < 0:
-            raise UsageProblem(f"parity {self.parity}: a number of datagrams, 0 or more")
-        if self.payload is not None and self.payload < 1:
-            raise UsageProblem(f"payload {self.payload}: bytes of a datagram, 1 or more")
 
 
 def encode(
@@ -146,6 +55,8 @@ def encode(
     packets: bool = False,
     payload: int | None = None,
     parity: int = 0,
+    roi: Any = None,
+    roi_gain: float = DEFAULT_ROI_GAIN,
 ) -> bytes:
     """Encode a picture to the bytes of a ``.lic`` file, or of a packet stream.
 
@@ -155,7 +66,7 @@ def encode(
         picture: A path, the bytes of a picture file, uint8 of shape ``(H, W, 3)`` for RGB or
             ``(H, W)`` for grey, a Pillow image, or a ``Picture``.
         codec, quality, target_bpp, target_size, target_psnr, metadata, max_pixels, weights,
-            threads, check, codebook_size, index_coder, packets, payload, parity: See
+            threads, check, codebook_size, index_coder, packets, payload, parity, roi, roi_gain: See
             :class:`EncodeOptions`.
 
     Raises:
@@ -181,8 +92,10 @@ def encode(
         packets=packets,
         payload=payload,
         parity=parity,
+        roi=roi,
+        roi_gain=roi_gain,
     )
-    return encode_picture(_as_picture(picture, settings), settings).data
+    return encode_picture(as_picture(picture, settings.max_pixels), settings).data
 
 
 def load_codec(settings: EncodeOptions) -> Codec:
@@ -206,6 +119,7 @@ def load_codec(settings: EncodeOptions) -> Codec:
 
 def encode_picture(picture: Picture, settings: EncodeOptions) -> Encoded:
     """Encode a picture that is in memory; also returns figures, see ``Encoded``."""
+    from lic.codecs.roi import gain_map_of
     from lic.codecs.search import encode_to_psnr, encode_to_size
 
     codec = load_codec(settings)
@@ -213,6 +127,9 @@ def encode_picture(picture: Picture, settings: EncodeOptions) -> Encoded:
     wanted: dict[str, Any] = {"reconstruct": True} if settings.check else {}
     names = ("codebook_size", "payload", "parity") if settings.packets else _FILE_OPTIONS
     wanted |= {n: v for n in names if (v := getattr(settings, n)) is not None}
+    if settings.roi is not None:
+        mask = as_picture(settings.roi, settings.max_pixels)
+        wanted["gain_map"] = gain_map_of(codec, mask, picture, settings.roi_gain)
     if settings.target_psnr is not None:
         encoded = encode_to_psnr(codec, picture, settings.target_psnr, **wanted)
     elif settings.target_size is not None:
@@ -258,7 +175,7 @@ def decode(
         WeightsError: The weights that the file was written with are not here.
         TypeError: ``source`` is neither path nor bytes.
     """
-    data, _ = _bytes_of(source)
+    data, _ = bytes_of(source)
     if is_packets(data):
         return mend(
             source, conceal=conceal, weights=weights, max_pixels=max_pixels, threads=threads
@@ -284,7 +201,7 @@ def open_stream(
     """
     from lic.codecs.registry import codec_for_stream
 
-    data, path = _bytes_of(source)
+    data, path = bytes_of(source)
     stream = parse_stream(data, name=name or path, max_pixels=max_pixels)
     family = FAMILIES[stream.family]
     codec = codec_for_stream(family, stream.fingerprint, weights=weights, threads=threads)
@@ -306,7 +223,7 @@ def mend(
     """
     from lic.codecs.registry import packet_codec
 
-    data, path = _bytes_of(source)
+    data, path = bytes_of(source)
     try:
         received = receive(data, max_pixels)
         prefix = received.header.fingerprint
@@ -353,7 +270,7 @@ def read_info(
         LimitError: More pixels than ``max_pixels``.
         TypeError: ``source`` is neither path nor bytes.
     """
-    data, name = _bytes_of(source)
+    data, name = bytes_of(source)
     if is_packets(data):
         return _describe_packets(data, name, max_pixels)
     stream = parse_stream(data, name=name, max_pixels=max_pixels)
@@ -414,42 +331,6 @@ def _quality(stream: Stream) -> dict[str, Any]:
         coder, bits = divmod(stream.quality, 16)
         return {"codebook_size": 2**bits, "index_coder": coder}
     return {"quality": round(stream.quality / 2.55, 2)}
-
-
-def _bytes_of(source: Any) -> tuple[bytes, str | None]:
-    if isinstance(source, bytes | bytearray | memoryview):
-        return bytes(source), None
-    if not isinstance(source, str | os.PathLike):
-        raise TypeError(f"a path or the bytes of a file are wanted, not {type(source).__name__}")
-    from lic.files import read_input
-
-    return read_input(os.fspath(source)), os.fspath(source)
-
-
-def _as_picture(source: Any, settings: EncodeOptions) -> Picture:
-    if isinstance(source, Picture):
-        return source
-    if isinstance(source, str | os.PathLike | bytes | bytearray | memoryview):
-        data, name = _bytes_of(source)
-        return read_picture(data, name=name or "picture", max_pixels=settings.max_pixels)
-    if hasattr(source, "__array_interface__"):  # arrays of numpy, images of Pillow
-        return _from_array(np.array(source), getattr(source, "mode", None))
-    raise TypeError(
-        "a path, the bytes of a picture file, an array or a Pillow image is wanted, not "
-        + type(source).__name__
-    )
-
-
-def _from_array(pixels: np.ndarray, mode: str | None) -> Picture:
-    if mode not in (None, "RGB", "L"):
-        raise InputError(f"image has mode {mode}; convert it to RGB or L first")
-    if pixels.dtype != np.uint8 or not pixels.size:
-        raise InputError(f"an array of uint8 with pixels is wanted, not {pixels.dtype}")
-    if pixels.ndim == 2:
-        return Picture(np.repeat(pixels[:, :, None], 3, axis=2), grey=True)
-    if pixels.ndim != 3 or pixels.shape[2] != 3:
-        raise InputError(f"shape (height, width, 3) or (height, width) wanted, not {pixels.shape}")
-    return Picture(pixels)
 
 
 def _with_metadata(picture: Picture, keep: str) -> Picture:

@@ -48,6 +48,7 @@ class HyperpriorCodec:
     """
 
     name = "hyperprior"
+    has_gains = True
 
     def __init__(self, card: Card | None = None, threads: int = 1):
         self.card = card or find_weights(self.name)

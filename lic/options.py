@@ -1,0 +1,113 @@
+"""Settings of an encoding, checked before anything is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from lic.errors import UsageProblem
+from lic.pictures import DEFAULT_MAX_PIXELS
+
+__all__ = ["DEFAULT_QUALITY", "DEFAULT_ROI_GAIN", "EncodeOptions"]
+
+DEFAULT_QUALITY = 50.0
+DEFAULT_ROI_GAIN = 25.0
+MOST_ROI_GAIN = 49.0
+_METADATA = ("none", "icc", "all")
+
+
+@dataclass(frozen=True)
+class EncodeOptions:
+    """Settings of an encoding; at most one of quality and the targets may be given.
+
+    Attributes:
+        codec: Family.
+        quality: 0..100, 50 when nothing else is given.
+        target_bpp: Bits per pixel of the whole file, not exceeded.
+        target_size: Bytes of the whole file, not exceeded.
+        target_psnr: dB on 8-bit RGB, reached or exceeded.
+        metadata: ``none``, ``icc`` or ``all`` (EXIF and XMP too).
+        max_pixels: Larger pictures are refused; 0 for no limit.
+        weights: File or folder of weights instead of those found.
+        threads: Strips or pictures at once; changes no byte.
+        check: Decode what was encoded and compare before returning.
+        codebook_size: Codewords of ``vqgan``, a power of two, instead of a quality.
+        index_coder: Of ``vqgan``: ``tree``, ``static``, ``uniform``, or ``transformer``, which
+            needs a network of its own; ``tree`` when ``None``.
+        packets: Of ``vqgan``: write datagrams that survive losses instead of a file.
+        payload: Bytes of a datagram's payload at most, with ``packets``.
+        parity: Datagrams that replace lost ones, with ``packets``; needs zfec.
+        roi: Region of interest, for families with gains: a path, the bytes of a picture file, or
+            uint8 ``(H, W)``, as large as the picture; white is of interest, grey in part.
+        roi_gain: Quality points that white gets beyond the rest, -49 to 49.
+    """
+
+    codec: str = "hyperprior"
+    quality: float | None = None
+    target_bpp: float | None = None
+    target_size: int | None = None
+    target_psnr: float | None = None
+    metadata: str = "icc"
+    max_pixels: int = DEFAULT_MAX_PIXELS
+    weights: str | None = None
+    threads: int = 1
+    check: bool = False
+    codebook_size: int | None = None
+    index_coder: str | None = None
+    packets: bool = False
+    payload: int | None = None
+    parity: int = 0
+    roi: Any = field(default=None, compare=False)
+    roi_gain: float = DEFAULT_ROI_GAIN
+
+    def __post_init__(self) -> None:
+        goals = [
+            self.quality,
+            self.target_bpp,
+            self.target_size,
+            self.target_psnr,
+            self.codebook_size,
+        ]
+        if sum(g is not None for g in goals) > 1:
+            raise UsageProblem(
+                "give one of quality, target-bpp, target-size, target-psnr, codebook-size"
+            )
+        self._check_types()
+        self._check_vqgan()
+        if self.quality is not None and not 0 <= self.quality <= 100:
+            raise UsageProblem(f"quality {self.quality:g} is outside 0..100")
+        for name in ("target_bpp", "target_size", "target_psnr"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise UsageProblem(f"{name.replace('_', '-')} must be above 0")
+        if not abs(self.roi_gain) <= MOST_ROI_GAIN:
+            raise UsageProblem(f"roi-gain {self.roi_gain:g} is outside -49..49")
+        if self.metadata not in _METADATA:
+            raise UsageProblem(f"metadata '{self.metadata}' is not one of {', '.join(_METADATA)}")
+
+    def _check_types(self) -> None:
+        for name in ("codebook_size", "payload", "parity"):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+                raise TypeError(f"{name} must be a whole number, not {value!r}")
+        for name in ("quality", "target_bpp", "target_size", "target_psnr", "roi_gain"):
+            value = getattr(self, name)
+            if value is not None and (
+                isinstance(value, bool) or not isinstance(value, int | float)
+            ):
+                raise TypeError(f"{name} must be a number, not {value!r}")
+
+    def _check_vqgan(self) -> None:
+        for name in ("codebook_size", "index_coder", "packets"):
+            if getattr(self, name) not in (None, False) and self.codec != "vqgan":
+                raise UsageProblem(f"{name.replace('_', '-')} needs the codec vqgan")
+        if self.packets and self.index_coder is not None:
+            raise UsageProblem("packets have an index coder of their own; leave index-coder out")
+        if self.packets and self.metadata == "all":
+            raise UsageProblem("metadata does not travel in packets; leave 'all' out")
+        if not self.packets and (self.payload is not None or self.parity):
+            raise UsageProblem("payload and parity go with packets")
+        if self.parity < 0:
+            raise UsageProblem(f"parity {self.parity}: a number of datagrams, 0 or more")
+        if self.payload is not None and self.payload < 1:
+            raise UsageProblem(f"payload {self.payload}: bytes of a datagram, 1 or more")
