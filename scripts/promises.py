@@ -137,7 +137,7 @@ def float_bits(codec: Any, model: Any, picture: Picture, quality: float) -> floa
     from lic.codecs.loop import pad_grid
     from lic.codecs.quantise import choose_symbols
     from lic.coding.symbols import estimated_bits
-    from lic.networks.context import split, take_step
+    from lic.networks.steps import split
 
     traces, steps, byte = codec.traces(picture, quality)
     parts = split(pad_grid(steps))
@@ -150,7 +150,7 @@ def float_bits(codec: Any, model: Any, picture: Picture, quality: float) -> floa
         nonlocal total
         index = (positions + 0.5).floor().clamp(0, len(codec.loop.tables) - 1)
         index = index.numpy().astype(np.uint8).ravel()
-        offsets = (take_step(parts, step) - means).double().numpy().ravel()
+        offsets = (model.context.order.take(parts, step) - means).double().numpy().ravel()
         symbols = choose(offsets, index)
         total += estimated_bits(symbols, index, codec.loop.tables)
         return torch.from_numpy(symbols).float().view_as(means) + means

@@ -13,7 +13,8 @@ from lic.codecs.hyperprior import HyperpriorCodec
 from lic.codecs.loop import CodingLoop
 from lic.coding.fixed import exact_modules
 from lic.errors import WeightsError
-from lic.networks.context import STEPS, LatinContext, merge, put_step, split, take_step
+from lic.networks.context import LatinContext
+from lic.networks.steps import checkerboard, latin_square, merge, split
 from lic.weights import find_weights, load_tensors
 
 TINY = Path(__file__).parent / "weights" / "tiny-hyperprior.safetensors"
@@ -50,17 +51,26 @@ def test_split_and_merge_are_inverse():
     assert torch.equal(merge(split(y)), y)
 
 
-def test_four_steps_cover_every_value_once():
+@pytest.mark.parametrize("order", [latin_square(8), checkerboard((1, 2, 5))])
+def test_steps_cover_every_value_once(order):
     parts = torch.zeros(split(torch.zeros(1, 8, 4, 6)).shape)
-    for step in range(STEPS):
-        parts = put_step(parts, step, take_step(parts, step) + 1)
+    for step in range(len(order)):
+        parts = order.put(parts, step, order.take(parts, step) + 1)
     assert torch.equal(parts, torch.ones_like(parts))
 
 
+def test_anchors_are_the_white_squares_of_a_checkerboard():
+    order = checkerboard((2,))
+    parts = split(torch.zeros(1, 2, 4, 4))
+    anchors = merge(order.put(parts, 0, torch.ones(1, 2, 2, 2, 2)))
+    assert anchors[0, 0].tolist() == [[1, 0, 1, 0], [0, 1, 0, 1]] * 2
+
+
 def test_each_step_codes_each_position_once_and_each_group_at_one_phase():
-    for step in range(STEPS):
+    order = latin_square(8)
+    for step in range(4):
         parts = split(torch.zeros(1, 8, 2, 2))
-        filled = put_step(parts, step, torch.ones(1, 4, 2, 1, 1))[0, :, 0, :, 0, 0]
+        filled = order.put(parts, step, torch.ones(1, 4, 2, 1, 1))[0, ::2, :, 0, 0]
         assert torch.equal(filled.sum(0), torch.ones(4))
         assert torch.equal(filled.sum(1), torch.ones(4))
 
@@ -78,7 +88,7 @@ def test_a_step_does_not_see_values_that_are_not_decoded_yet(codec):
         return codec.loop._run(z, size, rate, symbols)
 
     base = run(-1)
-    for changed in range(STEPS):
+    for changed in range(4):
         other = run(changed)
         for step in range(changed + 1):
             assert np.array_equal(base.indexes[step], other.indexes[step])

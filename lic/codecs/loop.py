@@ -19,7 +19,8 @@ from lic.coding.fixed import LIMIT, exact_modules, to_grid
 from lic.coding.range_coder import RangeDecoder, RangeEncoder
 from lic.coding.tables import ProbabilityTables
 from lic.errors import WeightsError
-from lic.networks.context import LatinContext, LoopRates, split, take_step
+from lic.networks.context import LatinContext, LoopRates
+from lic.networks.steps import split
 
 __all__ = ["MEAN_FRACTION", "CodingLoop", "Trace", "pad_grid", "replay"]
 
@@ -125,7 +126,7 @@ class CodingLoop:
         coder.encode(z.ravel(), indexes)
 
         def symbols(step: int, index: np.ndarray, means: Tensor, valid: np.ndarray) -> np.ndarray:
-            offsets = (take_step(parts, step) - means).numpy().ravel()[valid]
+            offsets = (self.context.order.take(parts, step) - means).numpy().ravel()[valid]
             chosen = choose(offsets, index)
             coder.encode(chosen, index)
             return chosen
@@ -152,7 +153,7 @@ class CodingLoop:
         real_parts = split(real.float())
 
         def quantise(step: int, means: Tensor, positions: Tensor) -> Tensor:
-            valid = take_step(real_parts, step).numpy().ravel() > 0
+            valid = self.context.order.take(real_parts, step).numpy().ravel() > 0
             index = (positions + 0.5).floor_().clamp_(0, len(self.tables.frequencies) - 1)
             index_coded = index.numpy().ravel()[valid].astype(np.uint8)
             coded = symbols(step, index_coded, means, valid)
@@ -225,7 +226,7 @@ def replay(
         index = (positions + 0.5).floor().clamp(0, len(loop.tables.frequencies) - 1)
         sixteenths = (means * MEAN_FRACTION + 0.5).floor()
         found.extend(x.reshape(len(traces), -1).cpu() for x in (index, sixteenths))
-        return take_step(parts, step)
+        return loop.context.order.take(parts, step)
 
     with torch.inference_mode():
         loop.context(torch.from_numpy(z).to(device, dtype), replace(moved, plane=plane), quantise)

@@ -4,11 +4,7 @@ All arithmetic comes from :mod:`lic.coding.fixed`, so the loop is exact in float
 ordinary network in float32 or bfloat16. One function serves training, encoder and decoder; they
 differ only in the ``quantise`` callback that turns predictions of a step into values.
 
-The latents are split into four channel groups and four phases of a 2x2 lattice. Step k codes at
-phase p the group ``_GROUP_OF_PHASE[k][p]``: a Latin square, so after four steps every group was
-coded at every phase, each position took part in every step, and each value was predicted from
-neighbours on all sides and from other groups at its own place (the four-step scheme of DCVC-DC,
-arXiv 2302.14402, sec. 3.3).
+The order of the latents is :func:`lic.networks.steps.latin_square`.
 """
 
 from __future__ import annotations
@@ -21,16 +17,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lic.coding.fixed import FixedConv2d, FixedLeakyReLU, is_exact, scaled, to_grid
+from lic.networks.steps import PHASES, latin_square, merge, split
 
-__all__ = ["LOG_STEPS_PER_NAT", "STEPS", "LatinContext", "LoopRates", "merge", "split"]
-
-STEPS = 4
-"""Context steps; also channel groups and phases."""
+__all__ = ["LOG_STEPS_PER_NAT", "LatinContext", "LoopRates", "Quantise", "round_mean"]
 
 LOG_STEPS_PER_NAT = 8
 """Neighbouring probability tables differ in scale by exp(1/8)."""
 
-_GROUP_OF_PHASE = ((0, 1, 2, 3), (3, 2, 1, 0), (2, 3, 0, 1), (1, 0, 3, 2))
 _MEAN_FRACTION = 16
 
 
@@ -52,37 +45,7 @@ class LoopRates:
 
 
 Quantise = Callable[[int, Tensor, Tensor], Tensor]
-"""(step, means, table positions) -> values, all ``(N, 4, M/4, h/2, w/2)``."""
-
-
-def split(y: Tensor) -> Tensor:
-    """Rearrange ``(N, M, h, w)`` to ``(N, group, M/4, phase, h/2, w/2)``."""
-    n, m, h, w = y.shape
-    return F.pixel_unshuffle(y, 2).reshape(n, STEPS, m // STEPS, STEPS, h // 2, w // 2)
-
-
-def merge(parts: Tensor) -> Tensor:
-    """Undo :func:`split`."""
-    n, groups, channels, phases, h, w = parts.shape
-    return F.pixel_shuffle(parts.reshape(n, groups * channels * phases, h, w), 2)
-
-
-def _step_index(step: int) -> tuple[list[int], list[int]]:
-    return list(_GROUP_OF_PHASE[step]), list(range(STEPS))
-
-
-def take_step(parts: Tensor, step: int) -> Tensor:
-    """Return what step k codes, ``(N, phase, M/4, h/2, w/2)``, of a split tensor."""
-    groups, phases = _step_index(step)
-    return torch.stack([parts[:, g, :, p] for g, p in zip(groups, phases, strict=True)], dim=1)
-
-
-def put_step(parts: Tensor, step: int, values: Tensor) -> Tensor:
-    """Return a copy of a split tensor with the values of step k filled in."""
-    parts = parts.clone()
-    for phase, group in enumerate(_GROUP_OF_PHASE[step]):
-        parts[:, group, :, phase] = values[:, phase]
-    return parts
+"""(step, means, table positions) -> values, all as :meth:`lic.networks.steps.Steps.take` gives."""
 
 
 class _PhaseHeads(nn.Module):
@@ -96,15 +59,15 @@ class _PhaseHeads(nn.Module):
     def __init__(self, features: int, latents: int):
         super().__init__()
         self.latents = latents
-        self.conv = FixedConv2d(STEPS * features, 2 * latents, groups=STEPS)
+        self.conv = FixedConv2d(PHASES * features, 2 * latents, groups=PHASES)
         nn.init.normal_(self.conv.weight, std=1e-3)
         nn.init.zeros_(self.conv.bias)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         n, c, h, w = x.shape
-        x = F.pixel_unshuffle(x, 2).reshape(n, c, STEPS, h // 2, w // 2).transpose(1, 2)
-        out = self.conv(x.reshape(n, STEPS * c, h // 2, w // 2))
-        out = out.view(n, STEPS, 2, self.latents // STEPS, h // 2, w // 2)
+        x = F.pixel_unshuffle(x, 2).reshape(n, c, PHASES, h // 2, w // 2).transpose(1, 2)
+        out = self.conv(x.reshape(n, PHASES * c, h // 2, w // 2))
+        out = out.view(n, PHASES, 2, self.latents // PHASES, h // 2, w // 2)
         return out[:, :, 0], out[:, :, 1]
 
 
@@ -148,6 +111,7 @@ class LatinContext(nn.Module):
     ):
         super().__init__()
         self.latents = latents
+        self.order = latin_square(latents)
         self.act = FixedLeakyReLU()
         between = 3 * hyper // 4
         self.h_s1 = FixedConv2d(hyper_latents + 1, 4 * between)
@@ -155,7 +119,8 @@ class LatinContext(nn.Module):
         self.h_s3 = FixedConv2d(between, 4 * hyper)
         self.h_s4 = FixedConv2d(hyper + 1, hyper, 3)
         self.steps = nn.ModuleList(
-            _ContextStep(latents, hyper, width, hidden, first=k == 0) for k in range(STEPS)
+            _ContextStep(latents, hyper, width, hidden, first=k == 0)
+            for k in range(len(self.order))
         )
 
     def hyper_synthesis(self, z_hat: Tensor, plane: Tensor) -> Tensor:
@@ -188,16 +153,16 @@ class LatinContext(nn.Module):
         y_hat = torch.zeros_like(reciprocal)
         for k, step in enumerate(self.steps):
             mean, log_scale = step(hyper, None if k == 0 else merge(known))
-            means = _round_mean(mean.to(factor.dtype) * take_step(factor, k))
-            positions = take_step(offset, k) + LOG_STEPS_PER_NAT * log_scale.to(offset.dtype)
+            means = round_mean(mean.to(factor.dtype) * self.order.take(factor, k))
+            positions = self.order.take(offset, k) + LOG_STEPS_PER_NAT * log_scale.to(offset.dtype)
             values = quantise(k, means, positions)
-            y_hat = put_step(y_hat, k, values)
-            if k + 1 < STEPS:
-                known = put_step(known, k, scaled(values, take_step(reciprocal, k)))
+            y_hat = self.order.put(y_hat, k, values)
+            if k + 1 < len(self.order):
+                known = self.order.put(known, k, scaled(values, self.order.take(reciprocal, k)))
         return merge(y_hat)
 
 
-def _round_mean(mean: Tensor) -> Tensor:
+def round_mean(mean: Tensor) -> Tensor:
     """Round means to 1/16 in exact mode: what the symbols are relative to is part of the format."""
     if not is_exact(mean):
         return mean

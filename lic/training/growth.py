@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from lic.errors import UsageProblem
-from lic.networks.context import STEPS
 from lic.networks.hyperprior import DOWNSAMPLING, HyperpriorShape
+from lic.networks.steps import PHASES
 from lic.training.lapping import block_behind
 
 __all__ = ["grow"]
@@ -99,8 +99,8 @@ def _grown(
     latents = _places(old.latents, new.latents)
     if name.startswith("gains."):
         # New latents are quantised as the weakest old ones of their group are.
-        weakest = trained.view(*trained.shape[:-1], STEPS, -1)[..., -1:]
-        result = result.view(*result.shape[:-1], STEPS, -1).copy_(weakest).view_as(fresh)
+        weakest = trained.view(*trained.shape[:-1], PHASES, -1)[..., -1:]
+        result = result.view(*result.shape[:-1], PHASES, -1).copy_(weakest).view_as(fresh)
         result[..., latents] = trained
     elif ".heads." in name:
         result.zero_()[_head_rows(old.latents, new.latents)] = trained
@@ -117,10 +117,10 @@ def _grown(
 
 def _places(old: int, new: int) -> Tensor:
     """Return where each old latent stands among the new ones; each of the four groups grows."""
-    return torch.arange(new).view(STEPS, -1)[:, : old // STEPS].reshape(-1)
+    return torch.arange(new).view(PHASES, -1)[:, : old // PHASES].reshape(-1)
 
 
 def _head_rows(old: int, new: int) -> Tensor:
     """Return the same for the outputs of a step's heads: phases, mean and scale, latents."""
-    rows = torch.arange(2 * new).view(STEPS, 2, new // STEPS)
-    return rows[:, :, : old // STEPS].reshape(-1)
+    rows = torch.arange(2 * new).view(PHASES, 2, new // PHASES)
+    return rows[:, :, : old // PHASES].reshape(-1)

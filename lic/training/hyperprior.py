@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lic.coding.tables import ProbabilityTables
 from lic.errors import UsageProblem
-from lic.networks.context import LOG_STEPS_PER_NAT, split, take_step
+from lic.networks.context import LOG_STEPS_PER_NAT
 from lic.networks.hyperprior import (
     DOWNSAMPLING,
     LEVELS,
@@ -21,6 +21,7 @@ from lic.networks.hyperprior import (
     HyperpriorShape,
 )
 from lic.networks.lapped import LappedFilter
+from lic.networks.steps import split
 from lic.training.config import Recipe
 from lic.training.data import principal_components
 from lic.training.export import export_hyperprior, import_hyperprior
@@ -112,7 +113,7 @@ class HyperpriorTask:
 
         def quantise(step: int, means: Tensor, positions: Tensor) -> Tensor:
             nonlocal y_bits
-            offset = take_step(parts, step) - means.float()
+            offset = model.context.order.take(parts, step) - means.float()
             symbols = self._choose(offset, positions)
             y_bits = y_bits + self._count(offset, symbols, positions, rounded).flatten(1).sum(1)
             return symbols + means

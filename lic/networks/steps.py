@@ -1,0 +1,106 @@
+"""Which latents a context step codes: channels of the four phases of a 2x2 lattice.
+
+A step is a tuple of parts of equal width; it codes them together, without seeing one another, and
+sees all steps before it. Tensors of latents ``(N, M, h, w)`` are taken apart by phase to
+``(N, M, 4, h/2, w/2)``, so that taking and putting are slices.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["PHASES", "Part", "Steps", "checkerboard", "latin_square", "merge", "split"]
+
+PHASES = 4
+_GROUP_OF_PHASE = ((0, 1, 2, 3), (3, 2, 1, 0), (2, 3, 0, 1), (1, 0, 3, 2))
+_ANCHORS, _OTHERS = (0, 3), (1, 2)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Channels ``first`` up to ``last`` (not included) of the positions of one phase.
+
+    Phases count through a 2x2 block: upper left, upper right, lower left, lower right.
+    """
+
+    phase: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The order in which latents are coded.
+
+    Attributes:
+        parts: Of each step; together they hold every latent once.
+    """
+
+    parts: tuple[tuple[Part, ...], ...]
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+    def take(self, taken_apart: Tensor, step: int) -> Tensor:
+        """Return what a step codes of :func:`split` latents, ``(N, parts, width, h/2, w/2)``."""
+        return torch.stack(
+            [taken_apart[:, p.first : p.last, p.phase] for p in self.parts[step]], dim=1
+        )
+
+    def put(self, taken_apart: Tensor, step: int, values: Tensor) -> Tensor:
+        """Return a copy of split latents with the values of a step, as :meth:`take` gives them."""
+        filled = taken_apart.clone()
+        for number, p in enumerate(self.parts[step]):
+            filled[:, p.first : p.last, p.phase] = values[:, number]
+        return filled
+
+
+def split(y: Tensor) -> Tensor:
+    """Rearrange ``(N, M, h, w)`` to ``(N, M, phase, h/2, w/2)``."""
+    n, m, h, w = y.shape
+    return F.pixel_unshuffle(y, 2).reshape(n, m, PHASES, h // 2, w // 2)
+
+
+def merge(taken_apart: Tensor) -> Tensor:
+    """Undo :func:`split`."""
+    n, m, phases, h, w = taken_apart.shape
+    return F.pixel_shuffle(taken_apart.reshape(n, m * phases, h, w), 2)
+
+
+def latin_square(latents: int) -> Steps:
+    """Return four steps, each of which codes every position and another quarter at each phase.
+
+    So each value is predicted from neighbours on all sides and from other channels at its own
+    place (the four-step scheme of DCVC-DC, arXiv 2302.14402, sec. 3.3).
+
+    Args:
+        latents: M, a multiple of 4.
+    """
+    width = latents // PHASES
+    return Steps(
+        tuple(
+            tuple(Part(phase, g * width, (g + 1) * width) for phase, g in enumerate(groups))
+            for groups in _GROUP_OF_PHASE
+        )
+    )
+
+
+def checkerboard(slices: tuple[int, ...]) -> Steps:
+    """Return two steps a slice of channels: the anchors of a checkerboard, then the others.
+
+    Uneven slices as in ELIC (arXiv 2203.10886, sec. 3.2), checkerboard of He et al.
+    (arXiv 2103.15306).
+
+    Args:
+        slices: Channels of each slice.
+    """
+    steps, first = [], 0
+    for width in slices:
+        for phases in (_ANCHORS, _OTHERS):
+            steps.append(tuple(Part(p, first, first + width) for p in phases))
+        first += width
+    return Steps(tuple(steps))
