@@ -133,7 +133,7 @@ def float_bits(codec: Any, model: Any, picture: Picture, quality: float) -> floa
     """Return the bits of y with the loop as it was trained: float32, nothing rounded."""
     import torch
 
-    from lic.codecs.hyperprior import RDO_WEIGHT
+    from lic.codecs.latent import RDO_WEIGHT
     from lic.codecs.loop import pad_grid
     from lic.codecs.quantise import choose_symbols
     from lic.coding.symbols import estimated_bits

@@ -18,7 +18,7 @@ from lic.networks.hyperprior import Hyperprior
 from lic.networks.lapped import LappedFilter
 from lic.pictures import Picture
 from lic.training.config import Recipe
-from lic.training.export import export_hyperprior
+from lic.training.export import export_latent
 from lic.training.growth import grow
 from lic.training.lapping import fit_lapped_matrix
 from lic.training.weights import initial_state
@@ -42,7 +42,7 @@ def codec(request, tmp_path_factory) -> HyperpriorCodec:
         model.load_state_dict(grow(start.state, start.shape, fresh, shape))
         folder = tmp_path_factory.mktemp("lapped")
         tables = HyperpriorCodec(card).loop.tables
-        card = save_weights(folder, *export_hyperprior(model, "lapped", {}, tables))
+        card = save_weights(folder, *export_latent(model, "hyperprior", "lapped", {}, tables))
     return HyperpriorCodec(card)
 
 

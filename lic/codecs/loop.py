@@ -1,4 +1,4 @@
-"""The exact coding loop of ``hyperprior``: symbols to bytes and back, in float64 on the grid.
+"""The exact coding loop: symbols of latents to bytes and back, in float64 on the grid.
 
 One method runs the loop for both directions; encoder and decoder differ in where a step's symbols
 come from. Rate tables are integers, looked up by the rate byte of each position.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from lic.coding.fixed import LIMIT, exact_modules, to_grid
 from lic.coding.range_coder import RangeDecoder, RangeEncoder
 from lic.coding.tables import ProbabilityTables
 from lic.errors import WeightsError
-from lic.networks.context import LatinContext, LoopRates
+from lic.networks.context import LoopRates
 from lic.networks.steps import split
 
 __all__ = ["MEAN_FRACTION", "CodingLoop", "Trace", "pad_grid", "replay"]
@@ -58,7 +59,7 @@ class CodingLoop:
         WeightsError: Tensors are missing, have a wrong shape, or break the exactness bound.
     """
 
-    def __init__(self, context: LatinContext, stream: dict[str, Tensor]):
+    def __init__(self, context: Any, stream: dict[str, Tensor]):
         try:
             for name, layer in exact_modules(context).items():
                 key = f"loop.{name}"

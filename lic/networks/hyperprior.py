@@ -24,20 +24,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lic.networks.context import LOG_STEPS_PER_NAT, LatinContext, LoopRates
+from lic.networks.context import LatinContext
+from lic.networks.gains import DOWNSAMPLING, GainModel
 from lic.networks.lapped import LappedFilter
 from lic.networks.layers import Downsample, LogKnots, ResidualBlock, Upsample, rate_plane, zero_bias
 
-__all__ = ["DOWNSAMPLING", "LEVELS", "SMALLEST_SCALE", "Hyperprior", "HyperpriorShape"]
-
-DOWNSAMPLING = 16
-"""Pixels a side of one latent position."""
-
-LEVELS = 255.0
-"""Latents are in 8-bit levels: x is in [0, 1], the transforms work on 255 * (x - 1/2)."""
-
-SMALLEST_SCALE = 0.11
-"""Scale of the narrowest probability table, in quantiser steps."""
+__all__ = ["Analysis", "HyperAnalysis", "Hyperprior", "HyperpriorShape", "Synthesis"]
 
 _BLOCK = DOWNSAMPLING * DOWNSAMPLING * 3
 _RESIDUAL_LEVELS = 16.0
@@ -148,25 +140,7 @@ class HyperAnalysis(nn.Module):
         return self.layers(torch.cat([normalised, rate_plane(rate, normalised)], dim=1)).float()
 
 
-class MonotoneGains(nn.Module):
-    """Reciprocal quantiser steps per channel, rising with the rate by construction."""
-
-    def __init__(self, knots: int, channels: int, low: float, high: float):
-        super().__init__()
-        rise = torch.tensor((high - low) / (knots - 1)).expm1().log().item()
-        self.base = nn.Parameter(torch.full((channels,), low))
-        self.rises = nn.Parameter(torch.full((knots - 1, channels), rise))
-
-    def log_rows(self, rate: Tensor) -> Tensor:
-        """Return natural logarithms of the gains, ``(N, channels)``, for rates in [0, 1]."""
-        rows = torch.cat([self.base[None], self.base + F.softplus(self.rises).cumsum(0)])
-        position = rate.clamp(0, 1) * (rows.shape[0] - 1)
-        low = position.floor().long().clamp(max=rows.shape[0] - 2)
-        part = (position - low)[:, None]
-        return rows[low] * (1 - part) + rows[low + 1] * part
-
-
-class Hyperprior(nn.Module):
+class Hyperprior(GainModel):
     """All networks of the family.
 
     Args:
@@ -175,70 +149,13 @@ class Hyperprior(nn.Module):
     """
 
     def __init__(self, shape: HyperpriorShape, lambdas: tuple[float, float] = (1.6e-4, 0.11)):
-        super().__init__()
-        self.shape = shape
-        self.g_a = Analysis(shape)
-        self.g_s = Synthesis(shape)
-        self.h_a = HyperAnalysis(shape)
-        self.context = LatinContext(
-            shape.latents, shape.hyper_latents, shape.hyper, shape.width, shape.hidden
+        super().__init__(
+            shape,
+            lambdas,
+            g_a=Analysis(shape),
+            g_s=Synthesis(shape),
+            h_a=HyperAnalysis(shape),
+            context=LatinContext(
+                shape.latents, shape.hyper_latents, shape.hyper, shape.width, shape.hidden
+            ),
         )
-        # High-rate theory: at distortion weight lambda the best uniform step is sqrt(26 / lambda)
-        # levels (D = step^2 / 12 over three colour samples a pixel, dR/dD = -1 / (2 ln 2 D)).
-        low, high = (0.5 * torch.tensor(lmbda / 26.0).log().item() for lmbda in lambdas)
-        self.gains = MonotoneGains(shape.knots, shape.latents, low, high)
-        self.z_scales = LogKnots(shape.knots, shape.hyper_latents)
-        self.deviations: Tensor
-        self.register_buffer("deviations", torch.ones(shape.latents))
-
-    def start_from_components(
-        self, components: Tensor, deviations: Tensor, lapped: Tensor | None
-    ) -> None:
-        """Start the linear paths at principal components of 16x16 blocks.
-
-        Args:
-            components: ``(M, 768)`` orthonormal rows in the order of ``pixel_unshuffle``.
-            deviations: ``(M,)`` standard deviations of the components, in levels.
-            lapped: Orthogonal matrix of the filter before them, where the shape has one.
-        """
-        with torch.no_grad():
-            if lapped is not None:
-                self.g_a.lap.weight.copy_(lapped)  # type: ignore[operator]
-                self.g_s.lap.weight.copy_(lapped.T)  # type: ignore[operator]
-            self.g_a.linear.weight.copy_(components[:, :, None, None])
-            self.g_s.linear.weight.copy_(components.T[:, :, None, None])
-            self.deviations.copy_(deviations)
-
-    def log_gains(self, rate: Tensor) -> Tensor:
-        """Return natural logarithms of the gains, ``(N, M, 1, 1)``."""
-        return self.gains.log_rows(rate)[:, :, None, None]
-
-    def loop_rates(self, rate: Tensor, height: int, width: int) -> LoopRates:
-        """Derive the loop's rate tables in floating point, for training and for export.
-
-        Args:
-            rate: ``(N,)`` in [0, 1].
-            height, width: Of the latent grid.
-        """
-        spread = self.log_gains(rate) + self.deviations.log()[None, :, None, None]
-        factor = spread.exp()
-        return LoopRates(
-            plane=rate_plane(rate, factor).expand(-1, -1, height, width),
-            scale_offset=LOG_STEPS_PER_NAT * (spread - torch.tensor(SMALLEST_SCALE).log()),
-            mean_factor=factor,
-            # Channels far below one step are hardly ever non-zero; where they are, one step would
-            # be dozens of deviations, so the reciprocal levels off there.
-            reciprocal=(factor * factor + 0.25).rsqrt(),
-        )
-
-    def z_positions(self, rate: Tensor) -> Tensor:
-        """Return table positions of z, ``(N, hyper_latents, 1, 1)``, in tables."""
-        start = -torch.tensor(SMALLEST_SCALE).log()
-        return LOG_STEPS_PER_NAT * (self.z_scales.log_rows(rate) + start)[:, :, None, None]
-
-    def use_bfloat16(self) -> None:
-        """Keep the residual layers in bfloat16; linear paths and last layers stay float32."""
-        for part in (self.g_a, self.g_s):
-            for name, layer in part.named_children():
-                if name not in ("lap", "linear", "out", "fine_gain"):
-                    layer.to(torch.bfloat16)

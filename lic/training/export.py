@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -13,20 +14,19 @@ from lic.codecs.loop import FACTOR_BITS, OFFSET_BITS, CodingLoop
 from lic.coding.fixed import exact_modules
 from lic.coding.mixing import TreeStart
 from lic.coding.tables import ProbabilityTables, gaussian_tables
-from lic.networks.context import LatinContext
-from lic.networks.hyperprior import Hyperprior
+from lic.networks.gains import GainModel
 from lic.networks.vqgan import Vqgan
 from lic.weights.store import Card, fingerprint, network_state
 
 if TYPE_CHECKING:
     from lic.networks.taming import TamingVqgan
 
-__all__ = ["export_hyperprior", "export_vqgan", "import_hyperprior", "stream_tensors"]
+__all__ = ["export_latent", "export_vqgan", "import_latent", "stream_tensors"]
 
 _RATES = 256
 
 
-def stream_tensors(model: Hyperprior, tables: ProbabilityTables) -> dict[str, Tensor]:
+def stream_tensors(model: GainModel, tables: ProbabilityTables) -> dict[str, Tensor]:
     """Return all tensors that a ``.lic`` file depends on, rounded to what will be stored."""
     stream: dict[str, Tensor] = {}
     for name, layer in exact_modules(model.context).items():
@@ -34,10 +34,8 @@ def stream_tensors(model: Hyperprior, tables: ProbabilityTables) -> dict[str, Te
         key = f"loop.{name}"
         stream |= {key + ".weight": weight, key + ".bias": bias, key + ".bits": torch.tensor(bits)}
     rate = torch.arange(_RATES, dtype=torch.float64) / (_RATES - 1)
-    double = Hyperprior(model.shape)
-    double.load_state_dict(model.state_dict())
+    double = copy.deepcopy(model).double()
     with torch.no_grad():
-        double = double.double()
         rates = double.loop_rates(rate, 1, 1)
         gains = double.log_gains(rate).exp()
         z = double.z_positions(rate)
@@ -57,8 +55,9 @@ def _integers(values: Tensor, bits: int, kind: torch.dtype) -> Tensor:
     return (values[..., 0, 0] * 2.0**bits).round().clamp(-limit, limit).to(kind)
 
 
-def export_hyperprior(
-    model: Hyperprior,
+def export_latent(
+    model: GainModel,
+    family: str,
     name: str,
     training: dict[str, Any],
     tables: ProbabilityTables | None = None,
@@ -67,20 +66,14 @@ def export_hyperprior(
 
     Args:
         model: Averaged weights.
+        family: Of the card.
         name: File name without suffix.
         training: Recipe and history, for the card.
         tables: Measured probability tables; Gaussian ones when ``None``.
     """
     tables = tables or gaussian_tables()
     stream = stream_tensors(model, tables)
-    context = LatinContext(
-        model.shape.latents,
-        model.shape.hyper_latents,
-        model.shape.hyper,
-        model.shape.width,
-        model.shape.hidden,
-    )
-    loop = CodingLoop(context, stream)
+    loop = CodingLoop(copy.deepcopy(model.context), stream)
     network = {
         f"net.{k}": v if k == "deviations" or ".lap." in k else v.half()
         for k, v in model.state_dict().items()
@@ -94,7 +87,7 @@ def export_hyperprior(
     }
     card = Card(
         name=name,
-        family="hyperprior",
+        family=family,
         fingerprint=fingerprint(stream),
         sha256="",
         loop_checksum=loop.checksum(),
@@ -104,7 +97,7 @@ def export_hyperprior(
     return card, stream | network
 
 
-def import_hyperprior(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def import_latent(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return a state dict to continue training from exported tensors."""
     state = network_state(tensors)
     state |= {k[6:]: v.float() for k, v in tensors.items() if k.startswith("train.")}

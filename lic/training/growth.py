@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from lic.errors import UsageProblem
-from lic.networks.hyperprior import DOWNSAMPLING, HyperpriorShape
+from lic.networks.gains import DOWNSAMPLING
+from lic.networks.hyperprior import HyperpriorShape
 from lic.networks.steps import PHASES
 from lic.training.lapping import block_behind
 

@@ -1,0 +1,310 @@
+"""Families that code latents with gains, from a picture to bytes and back.
+
+Reads as the data flows; families differ in their networks alone. Up to the latents and after them
+everything is float and may run in strips; between symbols and tables everything is the exact loop
+of :mod:`lic.codecs.loop`.
+"""
+
+from __future__ import annotations
+
+import itertools
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lic.codecs.base import Encoded
+from lic.codecs.loop import CodingLoop, Trace
+from lic.codecs.plan import DOWNSAMPLING, Plan, finite, in_order, ready
+from lic.codecs.quantise import choose_symbols
+from lic.codecs.strips import one_thread, run_strips
+from lic.coding.range_coder import RangeDecoder, RangeEncoder
+from lic.coding.symbols import symbol_check
+from lic.container import Stream, parse_stream, write_stream
+from lic.errors import LicError, StreamError
+from lic.networks.gains import LEVELS, GainModel
+from lic.pictures import Picture, pad_to_multiple
+from lic.weights import Card, find_weights, load_tensors, network_state
+
+__all__ = ["RDO_WEIGHT", "LatentCodec"]
+
+RDO_WEIGHT = 20.0
+"""Bits that a squared quantiser step of error is worth to the encoder; chosen on valid/."""
+
+_GAIN_MAP_BLOCK = 64 // DOWNSAMPLING
+
+
+class LatentCodec(ABC):
+    """A hyperprior codec with one set of weights for all rates; families name their networks.
+
+    Attributes:
+        name, number: Of the family; the number is part of the format.
+        has_gains: Rate may differ from block to block.
+
+    Args:
+        card: Weights; found by :func:`lic.weights.find_weights` when ``None``.
+        threads: Strips or pictures at once; changes no byte and no pixel.
+
+    Raises:
+        WeightsError: The weights are missing, changed or inconsistent.
+    """
+
+    name: str
+    number: int
+    has_gains = True
+
+    def __init__(self, card: Card | None = None, threads: int = 1):
+        self.card = card or find_weights(self.name)
+        self.threads = max(1, threads)
+        tensors = load_tensors(self.card)
+        model = self.networks(self.card.shape())
+        self.loop = CodingLoop(model.context, tensors)
+        network = network_state(tensors)
+        missing = model.load_state_dict(network, strict=False).missing_keys
+        self._check_complete(missing)
+        self._deviations = model.deviations[None, :, None, None]
+        self.model = ready(model)
+
+    @staticmethod
+    @abstractmethod
+    def networks(shape: dict[str, Any]) -> GainModel:
+        """Return the family's networks of a card's shape."""
+
+    def _check_complete(self, missing: list[str]) -> None:
+        needed = [n for n in missing if n.startswith(("g_a.", "g_s.", "h_a.", "deviations"))]
+        if needed:
+            raise LicError(f"weights '{self.card.name}' lack {needed[0]}")
+
+    # -- picture -> bytes -------------------------------------------------------------------
+
+    def encode(self, picture: Picture, quality: float, **options: Any) -> Encoded:
+        """Encode one picture.
+
+        Args:
+            picture: RGB or grey, any size from 1x1.
+            quality: 0..100.
+            options: ``reconstruct=True`` also returns the decoder's picture; ``gain_map`` int8
+                steps of the rate byte per 64x64 pixels.
+        """
+        byte = _rate_byte(quality)
+        gain_map = options.get("gain_map")
+        plan = Plan(picture.height, picture.width)
+        rate = _rate_bytes(byte, gain_map, plan.grid)
+        y = self.encode_latents(picture, byte, plan)
+        payload, lengths, traces = self.code_latents(y, rate, byte, plan)
+        check = symbol_check(*(a for t in traces for a in t.checked))
+        stream = Stream(
+            family=self.number,
+            fingerprint=self.card.prefix(),
+            width=picture.width,
+            height=picture.height,
+            quality=byte,
+            symbol_check=check,
+            payload=payload,
+            grey=picture.grey,
+            icc=picture.icc,
+            exif=picture.exif,
+            xmp=picture.xmp,
+            gain_map=gain_map,
+            tiles=tuple(lengths) if plan.tiled else None,
+        )
+        details = {
+            "quality": byte / 2.55,
+            "payload_bytes": len(payload),
+            "z_bits": sum(self._z_bits(t, rate) for t in traces),
+            "y_bits": sum(self._y_bits(t) for t in traces),
+        }
+        shown = None
+        if options.get("reconstruct"):
+            shown = self._show(self._assemble(traces, plan), rate, byte, plan, stream)
+        return Encoded(write_stream(stream), details, shown)
+
+    def traces(self, picture: Picture, quality: float) -> tuple[list[Trace], Tensor, int]:
+        """Return what :meth:`encode` would code, for measurements.
+
+        Returns:
+            A trace a tile, the latents in quantiser steps ``(1, M, h, w)`` and the rate byte.
+        """
+        byte = _rate_byte(quality)
+        plan = Plan(picture.height, picture.width)
+        rate = _rate_bytes(byte, None, plan.grid)
+        y = self.encode_latents(picture, byte, plan)
+        return self.code_latents(y, rate, byte, plan)[2], y * self.loop.gain(rate), byte
+
+    def symbols(self, picture: Picture, quality: float) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield table numbers and symbols of all that :meth:`encode` would code, in parts."""
+        traces, _, byte = self.traces(picture, quality)
+        for trace in traces:
+            h, w = trace.y_hat.shape[-2:]
+            yield self._z_indexes(trace, torch.full((h, w), byte)), trace.checked[0]
+            yield from zip(trace.indexes, trace.symbols, strict=True)
+
+    def encode_latents(self, picture: Picture, byte: int, plan: Plan) -> Tensor:
+        """Picture to latents in levels, float32 ``(1, M, h, w)``."""
+        pixels = torch.from_numpy(pad_to_multiple(picture.pixels, DOWNSAMPLING))
+        levels = pixels.permute(2, 0, 1)[None]
+        rate = torch.full((1,), byte / 255)
+
+        def analyse(rows: Tensor, _where: tuple[int, int]) -> Tensor:
+            x = (rows.float() - LEVELS / 2).contiguous(memory_format=torch.channels_last)
+            return self.model.g_a(x, rate, self._deviations)
+
+        with torch.inference_mode():
+            y = run_strips(analyse, levels, *plan.grid, DOWNSAMPLING, 1, self.threads)
+        return finite(y)
+
+    def code_latents(
+        self, y: Tensor, rate: Tensor, byte: int, plan: Plan
+    ) -> tuple[bytes, list[int], list[Trace]]:
+        """Latents to one payload segment a tile."""
+
+        def one(tile: tuple[slice, slice]) -> tuple[bytes, Trace]:
+            rows, columns = tile
+            local = rate[rows, columns]
+            steps = y[:, :, rows, columns] * self.loop.gain(local)
+            coder = RangeEncoder(self.loop.tables)
+            z = self._hyper_latents(steps, local, byte)
+            trace = self.loop.encode(coder, steps, z, local, choose)
+            return coder.finish(), trace
+
+        choose = choose_symbols(self.loop.tables, RDO_WEIGHT)
+        with one_thread:
+            done = list(in_order(one, plan.tiles(), self.threads))
+        segments = [segment for segment, _ in done]
+        return b"".join(segments), [len(s) for s in segments], [trace for _, trace in done]
+
+    def _hyper_latents(self, steps: Tensor, rate: Tensor, byte: int) -> np.ndarray:
+        h, w = steps.shape[-2:]
+        reciprocal = self.loop.rates(rate).reciprocal.float()
+        normalised = torch.nn.functional.pad(
+            steps * reciprocal, (0, -w % 4, 0, -h % 4), mode="replicate"
+        )
+        with torch.inference_mode():
+            z = self.model.h_a(normalised, torch.full((1,), byte / 255))
+        return finite(z + 0.5).floor_().clamp_(-127, 127)[0].to(torch.int32).numpy()
+
+    # -- bytes -> picture -------------------------------------------------------------------
+
+    def decode(self, data: bytes) -> Picture:
+        """Decode one file; mirrors :meth:`encode`."""
+        return self.decode_stream(parse_stream(data))
+
+    def decode_stream(self, stream: Stream) -> Picture:
+        """Decode a parsed stream.
+
+        Raises:
+            StreamError: The payload is damaged, or this machine rounded differently from the
+                encoder's.
+        """
+        plan = Plan(stream.height, stream.width)
+        rate = _rate_bytes(stream.quality, stream.gain_map, plan.grid)
+        traces = self.decode_latents(stream, rate, plan)
+        if symbol_check(*(a for t in traces for a in t.checked)) != stream.symbol_check:
+            raise StreamError("symbols differ from those that were encoded")
+        return self._show(self._assemble(traces, plan), rate, stream.quality, plan, stream)
+
+    def decode_latents(self, stream: Stream, rate: Tensor, plan: Plan) -> list[Trace]:
+        """Payload segments to latents in quantiser steps, one trace a tile."""
+        lengths = stream.tiles or (len(stream.payload),)
+        ends = list(itertools.accumulate(lengths))
+
+        def one(task: tuple[tuple[slice, slice], int, int]) -> Trace:
+            (rows, columns), start, end = task
+            coder = RangeDecoder(stream.payload[start:end], self.loop.tables)
+            local = rate[rows, columns]
+            trace = self.loop.decode(coder, (local.shape[0], local.shape[1]), local)
+            coder.finish()
+            return trace
+
+        tasks = list(zip(plan.tiles(), [0, *ends[:-1]], ends, strict=True))
+        with one_thread:
+            return list(in_order(one, tasks, self.threads))
+
+    def trace(self, stream: Stream) -> tuple[list[Trace], list[Tensor]]:
+        """Decode the symbols alone; returns a trace and the rate bytes of each tile."""
+        plan = Plan(stream.height, stream.width)
+        rate = _rate_bytes(stream.quality, stream.gain_map, plan.grid)
+        return self.decode_latents(stream, rate, plan), [rate[t] for t in plan.tiles()]
+
+    def _assemble(self, traces: list[Trace], plan: Plan) -> Tensor:
+        y_hat = torch.empty(1, self.model.shape.latents, *plan.grid)
+        for (rows, columns), trace in zip(plan.tiles(), traces, strict=True):
+            y_hat[:, :, rows, columns] = trace.y_hat.float()
+        return y_hat
+
+    def _show(self, y_hat: Tensor, rate: Tensor, byte: int, plan: Plan, stream: Stream) -> Picture:
+        pixels = self.decode_picture(y_hat, rate, byte, plan)
+        if stream.grey:
+            pixels = np.rint(pixels.mean(2, keepdims=True)).astype(np.uint8).repeat(3, axis=2)
+        return Picture(pixels, stream.grey, stream.icc, stream.exif, stream.xmp)
+
+    def decode_picture(self, y_hat: Tensor, rate: Tensor, byte: int, plan: Plan) -> np.ndarray:
+        """Latents in quantiser steps to pixels, uint8 ``(H, W, 3)``."""
+        picture_rate = torch.full((1,), byte / 255)
+
+        def synthesise(rows: Tensor, where: tuple[int, int]) -> Tensor:
+            local = rate[where[0] : where[1]]
+            normalised = rows * self.loop.rates(local).reciprocal.float()
+            levels = self.model.g_s(
+                (rows / self.loop.gain(local)).contiguous(memory_format=torch.channels_last),
+                normalised.contiguous(memory_format=torch.channels_last),
+                picture_rate,
+            )
+            return (finite(levels) + LEVELS / 2).round_().clamp_(0, 255).to(torch.uint8)
+
+        with torch.inference_mode():
+            x = run_strips(synthesise, y_hat, *plan.grid, 1, DOWNSAMPLING, self.threads)
+        return x[0, :, : plan.height, : plan.width].permute(1, 2, 0).contiguous().numpy()
+
+    # -- many -------------------------------------------------------------------------------
+
+    def encode_many(
+        self, pictures: Iterable[Picture], quality: float, **options: Any
+    ) -> Iterator[Encoded]:
+        """Encode pictures in order, ``threads`` at a time."""
+        yield from in_order(lambda p: self.encode(p, quality, **options), pictures, self.threads)
+
+    def decode_many(self, files: Iterable[bytes]) -> Iterator[Picture]:
+        """Decode files in order, ``threads`` at a time."""
+        yield from in_order(self.decode, files, self.threads)
+
+    def verify(self) -> tuple[str, str]:
+        """Return the checksum of the coding loop on its stored input, and what was run."""
+        bound = self.loop.proven_bound()
+        said = f"coding loop, partial sums reach {bound:.2e} of the exact range of float64"
+        return self.loop.checksum(), said
+
+    # -- figures ----------------------------------------------------------------------------
+
+    def _z_bits(self, trace: Trace, rate: Tensor) -> float:
+        from lic.coding.symbols import estimated_bits
+
+        indexes = self._z_indexes(trace, rate)
+        return float(estimated_bits(trace.checked[0], indexes, self.loop.tables))
+
+    def _z_indexes(self, trace: Trace, rate: Tensor) -> np.ndarray:
+        size = (-(-trace.y_hat.shape[-2] // 4), -(-trace.y_hat.shape[-1] // 4))
+        return self.loop.z_indexes(size, rate)
+
+    def _y_bits(self, trace: Trace) -> float:
+        from lic.coding.symbols import estimated_bits
+
+        pairs = zip(trace.symbols, trace.indexes, strict=True)
+        return float(sum(estimated_bits(s, i, self.loop.tables) for s, i in pairs))
+
+
+def _rate_byte(quality: float) -> int:
+    return round(2.55 * min(100.0, max(0.0, quality)))
+
+
+def _rate_bytes(byte: int, gain_map: np.ndarray | None, grid: tuple[int, int]) -> Tensor:
+    """Return the rate byte of each latent position, int64 ``(h, w)``."""
+    rate = torch.full(grid, byte, dtype=torch.int64)
+    if gain_map is None:
+        return rate
+    blocks = torch.from_numpy(gain_map.astype(np.int64))
+    fine = blocks.repeat_interleave(_GAIN_MAP_BLOCK, 0).repeat_interleave(_GAIN_MAP_BLOCK, 1)
+    return (rate + fine[: grid[0], : grid[1]]).clamp(0, 255)

@@ -1,0 +1,257 @@
+"""What the training loop needs to know about families that code latents with gains."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lic.coding.tables import ProbabilityTables
+from lic.errors import UsageProblem
+from lic.networks.context import LOG_STEPS_PER_NAT
+from lic.networks.gains import DOWNSAMPLING, LEVELS, SMALLEST_SCALE, GainModel
+from lic.networks.lapped import LappedFilter
+from lic.networks.steps import split
+from lic.training.config import Recipe
+from lic.training.data import principal_components
+from lic.training.export import export_latent, import_latent
+from lic.training.fitting import byte_curve, fit_tables, has_coder, temporary_codec
+from lic.training.lapping import fit_lapped_matrix
+from lic.training.losses import gaussian_bits, lambda_of_rate, round_ste
+from lic.training.task import Progress, Start, Validation
+from lic.training.validation import curve, jpeg_curve, rate_change
+from lic.weights.store import Card
+
+__all__ = ["LatentTask"]
+
+_LOSSES = ("mse",)
+"""Distortions that a recipe may name."""
+
+
+def _bits(values: Tensor, positions: Tensor) -> Tensor:
+    return gaussian_bits(values, positions, SMALLEST_SCALE, LOG_STEPS_PER_NAT)
+
+
+class LatentTask(ABC):
+    """Builds the networks, turns a batch into a loss and measures rate and distortion."""
+
+    def __init__(self, recipe: Recipe):
+        if recipe.loss not in _LOSSES:
+            raise UsageProblem(f"loss '{recipe.loss}' is unknown; known: {', '.join(_LOSSES)}")
+        self.recipe = recipe
+        self._anchor: np.ndarray | None = None
+
+    @abstractmethod
+    def shape(self, named: dict[str, Any]) -> Any:
+        """Return the family's shape; ``named`` are those of its fields that are not the usual."""
+
+    @abstractmethod
+    def networks(self, shape: Any) -> GainModel:
+        """Return fresh networks of a shape."""
+
+    def empty(self) -> nn.Module:
+        """Return networks of the recipe's shape."""
+        return self.networks(self.shape(self.recipe.network))
+
+    def read(self, card: Card, tensors: dict[str, Tensor]) -> Start:
+        """Return the state of exported networks."""
+        runs = list(card.training.get("runs", []))
+        return Start(import_latent(tensors), self.shape(card.shape()), runs)
+
+    def build(self, pictures: list[Tensor]) -> nn.Module:
+        """Return fresh networks started at the statistics of the training pictures."""
+        shape = self.shape(self.recipe.network)
+        model = self.networks(shape)
+        matrix, prefilter = None, None
+        if shape.lapped:
+            matrix, prefilter = fit_lapped_matrix(pictures), LappedFilter().requires_grad_(False)
+            prefilter.weight.copy_(matrix)
+        components, deviations = principal_components(
+            pictures, DOWNSAMPLING, shape.latents, prefilter
+        )
+        # Neighbouring components go to different groups, so that each group holds every size.
+        order = torch.arange(shape.latents).view(-1, 4).T.reshape(-1)
+        model.start_from_components(components[order], deviations[order], matrix)
+        return model
+
+    def grow(
+        self, state: dict[str, Tensor], old: Any, fresh: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Return ``state``; networks of another shape cannot start from it.
+
+        Raises:
+            UsageProblem: The shapes differ.
+        """
+        if old != self.shape(self.recipe.network):
+            raise UsageProblem("the weights' network has another shape than the recipe's")
+        return state
+
+    def forward(
+        self, model: nn.Module, x: Tensor, rate: Tensor, rounded: bool
+    ) -> dict[str, Tensor]:
+        """Run a batch through all networks.
+
+        Args:
+            model: :class:`lic.networks.gains.GainModel`.
+            x: uint8 ``(N, 3, H, W)`` with sides that are multiples of 64.
+            rate: ``(N,)`` in [0, 1].
+            rounded: Estimate bits of rounded symbols (validation) or of noisy ones (training).
+
+        Returns:
+            ``x_hat`` ``(N, 3, H, W)`` in levels around mid-grey; ``y_bits``, ``z_bits`` ``(N,)``.
+        """
+        assert isinstance(model, GainModel)
+        levels = x.to(torch.float32) - LEVELS / 2
+        levels = levels.contiguous(memory_format=torch.channels_last)
+        y = model.g_a(levels, rate, model.deviations[None, :, None, None])
+        rates = model.loop_rates(rate, *y.shape[-2:])
+        gain = model.log_gains(rate).exp()
+        y = y * gain
+        z = model.h_a(y * rates.reciprocal, rate)
+        z_positions = model.z_positions(rate).expand_as(z)
+        z_hat = round_ste(z)
+        z_bits = _bits(z_hat if rounded else _noisy(z), z_positions).flatten(1).sum(1)
+        y_bits = torch.zeros_like(z_bits)
+        parts = split(y)
+
+        def quantise(step: int, means: Tensor, positions: Tensor) -> Tensor:
+            nonlocal y_bits
+            offset = model.context.order.take(parts, step) - means.float()
+            symbols = self._choose(offset, positions)
+            y_bits = y_bits + self._count(offset, symbols, positions, rounded).flatten(1).sum(1)
+            return symbols + means
+
+        y_hat = model.context(z_hat, rates, quantise)
+        x_hat = model.g_s(y_hat / gain, y_hat * rates.reciprocal, rate)
+        return {"x_hat": x_hat, "y_bits": y_bits, "z_bits": z_bits, "levels": levels}
+
+    def _count(self, offset: Tensor, symbols: Tensor, positions: Tensor, rounded: bool) -> Tensor:
+        """Return bits of each latent."""
+        if rounded:
+            return _bits(symbols, positions)
+        if not self.recipe.hard_rate:
+            return _bits(_noisy(offset), positions)
+        # Scales learn from the symbols that will be coded, values and means from noisy ones, whose
+        # bits have a useful gradient.
+        soft = _bits(_noisy(offset), positions.detach())
+        return _bits(symbols.detach(), positions) + soft - soft.detach()
+
+    def _choose(self, offset: Tensor, positions: Tensor) -> Tensor:
+        """Choose symbols as the encoder will, with the gradient of the identity."""
+        weight = self.recipe.rdo_weight
+        if not weight:
+            return round_ste(offset)
+        with torch.no_grad():
+            nearest = (offset + 0.5).floor()
+            size = nearest.abs()
+            smaller = (size - 1).clamp(min=0)
+            saved = _bits(size, positions) - _bits(smaller, positions)
+            lost = weight * (2 * (offset.abs() - size) + 1)
+            chosen = torch.where((size > 0) & (lost < saved), smaller, size) * nearest.sign()
+        return offset + (chosen - offset).detach()
+
+    def prepare(self, model: nn.Module, device: torch.device) -> None:  # noqa: B027
+        """All networks train from the first step."""
+
+    def after_step(self, model: nn.Module) -> None:  # noqa: B027
+        """Nothing follows."""
+
+    def state(self) -> dict[str, Any]:
+        """Nothing is kept."""
+        return {}
+
+    def restore(self, state: dict[str, Any]) -> None:  # noqa: B027
+        """Nothing is restored."""
+
+    def loss(
+        self, model: nn.Module, x: Tensor, rate: Tensor, progress: Progress
+    ) -> tuple[Tensor, dict[str, float]]:
+        """Return the mean of (lambda * D + R) / lambda^tilt and figures for the log."""
+        out = self.forward(model, x, rate, rounded=False)
+        pixels = x.shape[2] * x.shape[3]
+        bpp = (out["y_bits"] + out["z_bits"]) / pixels
+        mse = F.mse_loss(out["x_hat"], out["levels"], reduction="none").flatten(1).mean(1)
+        lmbda = lambda_of_rate(rate, self.recipe.lambdas)
+        middle = math.sqrt(self.recipe.lambdas[0] * self.recipe.lambdas[1])
+        loss = ((lmbda * mse + bpp) * (lmbda / middle) ** -self.recipe.tilt).mean()
+        with torch.no_grad():
+            figures = {
+                "bpp": float(bpp.mean()),
+                "z_bpp": float(out["z_bits"].mean()) / pixels,
+                "psnr": float((10 * (LEVELS**2 / mse.clamp(min=1e-4)).log10()).mean()),
+            }
+        return loss, figures
+
+    @torch.no_grad()
+    def measure(self, model: nn.Module, x: Tensor, rate: float) -> dict[str, float]:
+        """Return estimated bpp and PSNR of 8-bit output for one picture ``(3, H, W)`` uint8."""
+        height, width = (64 * (s // 64) for s in x.shape[1:])
+        x = x[None, :, :height, :width]
+        out = self.forward(model, x, torch.full((1,), rate, device=x.device), rounded=True)
+        shown = (out["x_hat"] + LEVELS / 2).round().clamp(0, 255)
+        mse = float((shown - x.float()).square().mean())
+        bits: dict[str, Any] = {k: float(out[k]) for k in ("y_bits", "z_bits")}
+        return {
+            "bpp": (bits["y_bits"] + bits["z_bits"]) / (height * width),
+            "psnr": 10 * math.log10(LEVELS**2 / max(mse, 1e-4)),
+        }
+
+    def validate(
+        self,
+        model: nn.Module,
+        tables: dict[str, Tensor] | None,
+        pictures: list[Tensor],
+        device: torch.device,
+    ) -> Validation:
+        """Compare with JPEG: files are written and counted, or bits estimated without the coder."""
+        if self._anchor is None:
+            self._anchor = jpeg_curve(pictures)
+        if has_coder():
+            codec = temporary_codec(self, model, tables)
+            points, kind = byte_curve(codec, pictures), "whole files"
+        else:
+            points, kind = curve(self, model, pictures, device), "estimated bits"
+        change = rate_change(self._anchor, points)
+        row: dict[str, Any] = {"bd": change}
+        for rate, bpp, psnr in points:
+            row |= {f"bpp@{rate:.2f}": bpp, f"psnr@{rate:.2f}": psnr}
+        row = {k: round(v, 5) for k, v in row.items()}
+        row |= {"bpp": kind, "tables": "fitted" if tables else ""}
+        text = f"{change:+.2f} % against JPEG ({kind})"
+        return Validation(change, text, row, points.tolist())
+
+    def finish(
+        self, model: nn.Module, pictures: list[Tensor], tables: dict[str, Tensor] | None
+    ) -> tuple[dict[str, Tensor] | None, str]:
+        """Fit the probability tables to training pictures."""
+        if not has_coder():
+            return None, "tables stay Gaussian, since the range coder is not installed here"
+        fitted = fit_tables(self, model, pictures).to_arrays()
+        return {k: torch.from_numpy(v.copy()) for k, v in fitted.items()}, "tables fitted"
+
+    def export(
+        self,
+        model: nn.Module,
+        name: str,
+        training: dict[str, Any],
+        tables: dict[str, Tensor] | None,
+    ) -> tuple[Card, dict[str, Tensor]]:
+        """Return card and tensors to ship; see :func:`lic.training.export.export_latent`."""
+        assert isinstance(model, GainModel)
+        training["tables"] = "fitted to the training pictures" if tables else "Gaussian"
+        return export_latent(model, self.recipe.family, name, training, _tables(tables))
+
+
+def _tables(stored: dict[str, Tensor] | None) -> ProbabilityTables | None:
+    if stored is None:
+        return None
+    return ProbabilityTables.from_arrays({k: v.numpy() for k, v in stored.items()})
+
+
+def _noisy(x: Tensor) -> Tensor:
+    return x + torch.rand_like(x) - 0.5
