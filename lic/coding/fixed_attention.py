@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lic.coding.fixed import FRACTION_BITS, LIMIT, FixedConv2d, is_exact, to_grid
+from lic.coding.windows import Windows, offsets_apart
 
 __all__ = ["FixedWindowAttention", "exponentials", "fixed_softmax"]
 
@@ -74,39 +75,24 @@ class FixedWindowAttention(nn.Module):
         nn.init.zeros_(self.offsets.bias)
         # A power of two next to the usual 1 / sqrt(channels of a head).
         self.scale = 2.0 ** -round(torch.tensor(channels / heads).log2().item() / 2)
-        at = torch.stack(torch.meshgrid(*2 * [torch.arange(window)], indexing="ij")).flatten(1)
-        apart = at[:, :, None] - at[:, None, :] + window - 1
-        self.register_buffer("apart", apart[0] * (2 * window - 1) + apart[1], persistent=False)
+        self.register_buffer("apart", offsets_apart(window), persistent=False)
         self.apart: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``(N, C, h, w)``."""
-        n, c, h, w = x.shape
-        below, right = (-(s + self.shift) % self.window for s in (h, w))
-        around = (self.shift, right, self.shift, below)
-        tokens = self._windows(F.pad(x, around))
+        windows = Windows(x.shape[2], x.shape[3], self.window, self.shift)
+        tokens = windows.cut(x)
         # What the padding becomes is hidden below.
         parts = self.qkv(tokens.transpose(1, 2).unsqueeze(2)).squeeze(2).transpose(1, 2)
         q, k, v = (p.unflatten(2, (self.heads, -1)).transpose(1, 2) for p in parts.chunk(3, 2))
         scores = to_grid(q @ k.transpose(-1, -2) * self.scale) + self._bias(x)
-        inside = self._windows(F.pad(x.new_ones(1, 1, h, w), around))[:, :, 0] > 0
-        if not bool(inside.all()):
-            scores = scores.view(n, -1, *scores.shape[1:])
-            scores = scores.masked_fill(~inside[None, :, None, None], _HIDDEN).flatten(0, 1)
+        hidden = windows.hidden(x.device)
+        if hidden is not None:
+            scores = scores.view(len(x), -1, *scores.shape[1:])
+            scores = scores.masked_fill(hidden[None, :, None, None], _HIDDEN).flatten(0, 1)
         mixed = to_grid(fixed_softmax(scores).to(v.dtype) @ v).transpose(1, 2).flatten(2)
-        rows, columns = h + self.shift + below, w + self.shift + right
-        side = self.window
-        mixed = mixed.view(n, rows // side, columns // side, side, side, c)
-        mixed = mixed.permute(0, 5, 1, 3, 2, 4).reshape(n, c, rows, columns)
-        return self.out(mixed[:, :, self.shift : self.shift + h, self.shift : self.shift + w])
+        return self.out(windows.join(mixed))
 
     def _bias(self, x: Tensor) -> Tensor:
         offsets: Tensor = self.offsets(x.new_ones(1, 1, 1, 1)).view(self.heads, -1)
         return offsets[:, self.apart]
-
-    def _windows(self, x: Tensor) -> Tensor:
-        """Return ``(N * windows, side^2, C)`` of ``(N, C, H, W)``."""
-        n, c, h, w = x.shape
-        side = self.window
-        x = x.view(n, c, h // side, side, w // side, side).permute(0, 2, 4, 3, 5, 1)
-        return x.reshape(-1, side * side, c)
