@@ -65,7 +65,6 @@ class LatentCodec(ABC):
         network = network_state(tensors)
         missing = model.load_state_dict(network, strict=False).missing_keys
         self._check_complete(missing)
-        self._deviations = model.deviations[None, :, None, None]
         self.model = ready(model)
 
     @staticmethod
@@ -74,7 +73,8 @@ class LatentCodec(ABC):
         """Return the family's networks of a card's shape."""
 
     def _check_complete(self, missing: list[str]) -> None:
-        needed = [n for n in missing if n.startswith(("g_a.", "g_s.", "h_a.", "deviations"))]
+        made_by_the_loop = ("context.", "gains.", "z_scales.")
+        needed = [n for n in missing if not n.startswith(made_by_the_loop)]
         if needed:
             raise LicError(f"weights '{self.card.name}' lack {needed[0]}")
 
@@ -150,7 +150,7 @@ class LatentCodec(ABC):
 
         def analyse(rows: Tensor, _where: tuple[int, int]) -> Tensor:
             x = (rows.float() - LEVELS / 2).contiguous(memory_format=torch.channels_last)
-            return self.model.g_a(x, rate, self._deviations)
+            return self.model.analyse(x, rate)
 
         with torch.inference_mode():
             y = run_strips(analyse, levels, *plan.grid, DOWNSAMPLING, 1, self.threads)
@@ -248,7 +248,7 @@ class LatentCodec(ABC):
         def synthesise(rows: Tensor, where: tuple[int, int]) -> Tensor:
             local = rate[where[0] : where[1]]
             normalised = rows * self.loop.rates(local).reciprocal.float()
-            levels = self.model.g_s(
+            levels = self.model.synthesise(
                 (rows / self.loop.gain(local)).contiguous(memory_format=torch.channels_last),
                 normalised.contiguous(memory_format=torch.channels_last),
                 picture_rate,

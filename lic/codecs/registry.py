@@ -24,7 +24,7 @@ __all__ = [
     "packet_codec",
 ]
 
-LEARNED = ("hyperprior", "vqgan")
+LEARNED = ("hyperprior", "acgc", "vqgan")
 """Families that write ``.lic`` files."""
 
 _COMPRESSAI = "compressai:"
@@ -34,10 +34,12 @@ _packeted: dict[Codec, PacketCodec] = {}
 
 def load_codec(card: Card, threads: int = 1) -> Codec:
     """Return the codec of a card, its networks loaded anew."""
+    from lic.codecs.acgc import AcgcCodec
     from lic.codecs.hyperprior import HyperpriorCodec
     from lic.codecs.vqgan import VqganCodec
 
     makers: dict[str, Callable[[Card, int], Codec]] = {
+        "acgc": AcgcCodec,
         "hyperprior": HyperpriorCodec,
         "vqgan": VqganCodec,
     }

@@ -17,9 +17,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lic.coding.fixed import FixedConv2d, FixedLeakyReLU, is_exact, scaled, to_grid
-from lic.networks.steps import PHASES, latin_square, merge, split
+from lic.networks.steps import PHASES, Steps, latin_square, merge, split
 
-__all__ = ["LOG_STEPS_PER_NAT", "LatinContext", "LoopRates", "Quantise", "round_mean"]
+__all__ = [
+    "LOG_STEPS_PER_NAT",
+    "HyperSynthesis",
+    "LatinContext",
+    "LoopRates",
+    "Quantise",
+    "round_mean",
+]
 
 LOG_STEPS_PER_NAT = 8
 """Neighbouring probability tables differ in scale by exp(1/8)."""
@@ -90,7 +97,45 @@ class _ContextStep(nn.Module):
         return self.heads(self.act(self.mix(hyper)))
 
 
-class LatinContext(nn.Module):
+class HyperSynthesis(nn.Module):
+    """What the contexts of all families begin with: hyper features of z.
+
+    Args:
+        latents: M.
+        hyper_latents: Channels of z.
+        hyper: Channels of the hyper features.
+        order: Of the latents.
+    """
+
+    def __init__(self, latents: int, hyper_latents: int, hyper: int, order: Steps):
+        super().__init__()
+        self.latents, self.order = latents, order
+        self.act = FixedLeakyReLU()
+        between = 3 * hyper // 4
+        self.h_s1 = FixedConv2d(hyper_latents + 1, 4 * between)
+        self.h_s2 = FixedConv2d(between, between, 3)
+        self.h_s3 = FixedConv2d(between, 4 * hyper)
+        self.h_s4 = FixedConv2d(hyper + 1, hyper, 3)
+
+    def hyper_synthesis(self, z_hat: Tensor, plane: Tensor) -> Tensor:
+        """Return hyper features ``(N, hyper, 4 h_z, 4 w_z)``, leaky ReLU applied."""
+        coarse = plane[:, :, ::4, ::4]
+        x = self.act(F.pixel_shuffle(self.h_s1(torch.cat([z_hat, coarse], dim=1)), 2))
+        x = self.act(self.h_s2(x))
+        x = self.act(F.pixel_shuffle(self.h_s3(x), 2))
+        return self.act(self.h_s4(torch.cat([x, plane.to(x.dtype)], dim=1)))
+
+    def split_rates(self, rates: LoopRates, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return offset, factor and reciprocal of all latents on the grid of ``like``, split."""
+        n, _, h, w = like.shape
+        offset, factor, reciprocal = (
+            split(t.expand(n, self.latents, h, w))
+            for t in (rates.scale_offset, rates.mean_factor, rates.reciprocal)
+        )
+        return offset, factor, reciprocal
+
+
+class LatinContext(HyperSynthesis):
     """Predict all latents in four steps.
 
     Args:
@@ -109,27 +154,11 @@ class LatinContext(nn.Module):
         width: int = 128,
         hidden: int = 192,
     ):
-        super().__init__()
-        self.latents = latents
-        self.order = latin_square(latents)
-        self.act = FixedLeakyReLU()
-        between = 3 * hyper // 4
-        self.h_s1 = FixedConv2d(hyper_latents + 1, 4 * between)
-        self.h_s2 = FixedConv2d(between, between, 3)
-        self.h_s3 = FixedConv2d(between, 4 * hyper)
-        self.h_s4 = FixedConv2d(hyper + 1, hyper, 3)
+        super().__init__(latents, hyper_latents, hyper, latin_square(latents))
         self.steps = nn.ModuleList(
             _ContextStep(latents, hyper, width, hidden, first=k == 0)
             for k in range(len(self.order))
         )
-
-    def hyper_synthesis(self, z_hat: Tensor, plane: Tensor) -> Tensor:
-        """Return hyper features ``(N, hyper, 4 h_z, 4 w_z)``, leaky ReLU applied."""
-        coarse = plane[:, :, ::4, ::4]
-        x = self.act(F.pixel_shuffle(self.h_s1(torch.cat([z_hat, coarse], dim=1)), 2))
-        x = self.act(self.h_s2(x))
-        x = self.act(F.pixel_shuffle(self.h_s3(x), 2))
-        return self.act(self.h_s4(torch.cat([x, plane.to(x.dtype)], dim=1)))
 
     def forward(self, z_hat: Tensor, rates: LoopRates, quantise: Quantise) -> Tensor:
         """Run the four steps.
@@ -144,11 +173,7 @@ class LatinContext(nn.Module):
             y_hat ``(N, M, h, w)`` in quantiser steps.
         """
         hyper = self.hyper_synthesis(z_hat, rates.plane)
-        n, _, h, w = hyper.shape
-        offset, factor, reciprocal = (
-            split(t.expand(n, self.latents, h, w))
-            for t in (rates.scale_offset, rates.mean_factor, rates.reciprocal)
-        )
+        offset, factor, reciprocal = self.split_rates(rates, hyper)
         known = torch.zeros_like(reciprocal)
         y_hat = torch.zeros_like(reciprocal)
         for k, step in enumerate(self.steps):

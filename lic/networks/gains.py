@@ -101,6 +101,27 @@ class GainModel(nn.Module):
             self.g_s.linear.weight.copy_(components.T[:, :, None, None])
             self.deviations.copy_(deviations)
 
+    def analyse(self, levels: Tensor, rate: Tensor) -> Tensor:
+        """Return y, float32 ``(N, M, h, w)`` in levels.
+
+        Args:
+            levels: float32 ``(N, 3, 16 h, 16 w)`` around mid-grey.
+            rate: ``(N,)`` in [0, 1].
+        """
+        y: Tensor = self.g_a(levels, rate, self.deviations[None, :, None, None])
+        return y
+
+    def synthesise(self, y_hat: Tensor, normalised: Tensor, rate: Tensor) -> Tensor:
+        """Return levels ``(N, 3, 16 h, 16 w)`` around mid-grey.
+
+        Args:
+            y_hat: ``(N, M, h, w)`` in levels.
+            normalised: The same in deviations.
+            rate: ``(N,)`` in [0, 1].
+        """
+        levels: Tensor = self.g_s(y_hat, normalised, rate)
+        return levels
+
     def log_gains(self, rate: Tensor) -> Tensor:
         """Return natural logarithms of the gains, ``(N, M, 1, 1)``."""
         return self.gains.log_rows(rate)[:, :, None, None]

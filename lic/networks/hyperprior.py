@@ -120,12 +120,11 @@ class Synthesis(nn.Module):
 class HyperAnalysis(nn.Module):
     """h_a: normalised latents to the hyper-latent z at 1/64 resolution."""
 
-    def __init__(self, shape: HyperpriorShape):
+    def __init__(self, latents: int, hyper_latents: int, width: int):
         super().__init__()
-        width = shape.hyper
-        last = Downsample(width, shape.hyper_latents)
+        last = Downsample(width, hyper_latents)
         self.layers = nn.Sequential(
-            nn.Conv2d(shape.latents + 1, width, 1),
+            nn.Conv2d(latents + 1, width, 1),
             nn.LeakyReLU(0.125),
             Downsample(width, width),
             nn.LeakyReLU(0.125),
@@ -154,7 +153,7 @@ class Hyperprior(GainModel):
             lambdas,
             g_a=Analysis(shape),
             g_s=Synthesis(shape),
-            h_a=HyperAnalysis(shape),
+            h_a=HyperAnalysis(shape.latents, shape.hyper_latents, shape.hyper),
             context=LatinContext(
                 shape.latents, shape.hyper_latents, shape.hyper, shape.width, shape.hidden
             ),

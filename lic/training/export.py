@@ -77,7 +77,7 @@ def export_latent(
     network = {
         f"net.{k}": v if k == "deviations" or ".lap." in k else v.half()
         for k, v in model.state_dict().items()
-        if k.startswith(("g_a.", "g_s.", "h_a.", "deviations"))
+        if not k.startswith(("context.", "gains.", "z_scales."))
     }
     # What training continues from; the loop itself needs only the tables made of them.
     network |= {

@@ -74,10 +74,13 @@ class LatentTask(ABC):
         components, deviations = principal_components(
             pictures, DOWNSAMPLING, shape.latents, prefilter
         )
-        # Neighbouring components go to different groups, so that each group holds every size.
-        order = torch.arange(shape.latents).view(-1, 4).T.reshape(-1)
+        order = self.component_order(shape.latents)
         model.start_from_components(components[order], deviations[order], matrix)
         return model
+
+    def component_order(self, latents: int) -> Tensor:
+        """Return which principal component each latent starts at, by size from 0."""
+        return torch.arange(latents)
 
     def grow(
         self, state: dict[str, Tensor], old: Any, fresh: dict[str, Tensor]
@@ -108,7 +111,7 @@ class LatentTask(ABC):
         assert isinstance(model, GainModel)
         levels = x.to(torch.float32) - LEVELS / 2
         levels = levels.contiguous(memory_format=torch.channels_last)
-        y = model.g_a(levels, rate, model.deviations[None, :, None, None])
+        y = model.analyse(levels, rate)
         rates = model.loop_rates(rate, *y.shape[-2:])
         gain = model.log_gains(rate).exp()
         y = y * gain
@@ -127,7 +130,7 @@ class LatentTask(ABC):
             return symbols + means
 
         y_hat = model.context(z_hat, rates, quantise)
-        x_hat = model.g_s(y_hat / gain, y_hat * rates.reciprocal, rate)
+        x_hat = model.synthesise(y_hat / gain, y_hat * rates.reciprocal, rate)
         return {"x_hat": x_hat, "y_bits": y_bits, "z_bits": z_bits, "levels": levels}
 
     def _count(self, offset: Tensor, symbols: Tensor, positions: Tensor, rounded: bool) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from lic.errors import UsageProblem
+from lic.training.acgc import AcgcTask
 from lic.training.config import Recipe
 from lic.training.hyperprior import HyperpriorTask
 from lic.training.prior import PriorTask
@@ -21,6 +22,7 @@ def _vqgan(recipe: Recipe) -> Task:
 
 
 TASKS: dict[str, Callable[[Recipe], Task]] = {
+    "acgc": AcgcTask,
     "hyperprior": HyperpriorTask,
     "vqgan": _vqgan,
     "prior-transformer": PriorTask,
