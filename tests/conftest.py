@@ -14,6 +14,25 @@ import pytest
 FAMILIES = ("hyperprior", "vqgan")
 """Every family that has tiny test weights; suites run over all of them."""
 
+SMALL = {
+    "acgc": {
+        "slices": (4, 4, 8),
+        "hyper_latents": 8,
+        "fine": 32,
+        "coarse": 32,
+        "analysis": (2, 1),
+        "synthesis": (1, 2),
+        "hyper": 16,
+        "channel": 8,
+        "inter": 8,
+        "anchors": 8,
+        "hidden": 16,
+        "growth": 8,
+        "knots": 3,
+    }
+}
+"""Networks that tests make themselves."""
+
 WEIGHTS = Path(__file__).parent / "weights"
 
 
@@ -22,6 +41,24 @@ def tiny_codec(family: str):
     from lic.codecs.registry import get_codec
 
     return get_codec(family, weights=WEIGHTS)
+
+
+def untrained_card(family: str, folder: Path):
+    """Write small weights of a family whose contexts predict something, and return their card."""
+    import torch
+
+    from lic.training.config import Recipe
+    from lic.training.tasks import task_of
+    from lic.weights.store import save_weights
+
+    task = task_of(Recipe(family=family, network=SMALL[family]))
+    pictures = [torch.from_numpy(photo(160, 192, s).transpose(2, 0, 1).copy()) for s in range(3)]
+    model = task.build(pictures).eval()
+    random = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.context.parameters():
+            parameter.add_(0.03 * torch.randn(parameter.shape, generator=random))
+    return save_weights(folder, *task.export(model, family, {}, None))
 
 
 def photo(height: int, width: int, seed: int = 0) -> np.ndarray:

@@ -8,21 +8,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import untrained_card
 
-from lic.codecs.hyperprior import HyperpriorCodec
+from lic.codecs.latent import LatentCodec
 from lic.codecs.loop import CodingLoop
+from lic.codecs.registry import load_codec
 from lic.coding.fixed import exact_modules
 from lic.errors import WeightsError
-from lic.networks.context import LatinContext
 from lic.networks.steps import checkerboard, latin_square, merge, split
 from lic.weights import find_weights, load_tensors
 
 TINY = Path(__file__).parent / "weights" / "tiny-hyperprior.safetensors"
 
 
-@pytest.fixture(scope="module")
-def codec() -> HyperpriorCodec:
-    return HyperpriorCodec(find_weights("hyperprior", path=TINY))
+@pytest.fixture(scope="module", params=["hyperprior", "acgc"])
+def codec(request, tmp_path_factory) -> LatentCodec:
+    if request.param == "hyperprior":
+        return load_codec(find_weights("hyperprior", path=TINY))
+    return load_codec(untrained_card(request.param, tmp_path_factory.mktemp(request.param)))
 
 
 def random_symbols(seed: int):
@@ -88,7 +91,7 @@ def test_a_step_does_not_see_values_that_are_not_decoded_yet(codec):
         return codec.loop._run(z, size, rate, symbols)
 
     base = run(-1)
-    for changed in range(4):
+    for changed in range(len(codec.loop.context.order)):
         other = run(changed)
         for step in range(changed + 1):
             assert np.array_equal(base.indexes[step], other.indexes[step])
@@ -118,9 +121,8 @@ def test_channels_last_changes_nothing(codec):
     assert same(trace_of(other), trace_of(codec.loop))
 
 
-def fresh_context(codec: HyperpriorCodec) -> LatinContext:
-    shape = codec.model.shape
-    return LatinContext(shape.latents, shape.hyper_latents, shape.hyper, shape.width, shape.hidden)
+def fresh_context(codec: LatentCodec):
+    return codec.networks(codec.card.shape()).context
 
 
 def test_a_gain_map_of_one_value_equals_that_rate(codec):

@@ -20,7 +20,7 @@ from lic.codecs.base import Encoded
 from lic.codecs.loop import CodingLoop, Trace
 from lic.codecs.plan import DOWNSAMPLING, Plan, finite, in_order, ready
 from lic.codecs.quantise import choose_symbols
-from lic.codecs.strips import one_thread, run_strips
+from lic.codecs.strips import HALO, one_thread, run_strips
 from lic.coding.range_coder import RangeDecoder, RangeEncoder
 from lic.coding.symbols import symbol_check
 from lic.container import Stream, parse_stream, write_stream
@@ -43,6 +43,7 @@ class LatentCodec(ABC):
     Attributes:
         name, number: Of the family; the number is part of the format.
         has_gains: Rate may differ from block to block.
+        halo, align: Of strips, latent rows; see :func:`lic.codecs.strips.run_strips`.
 
     Args:
         card: Weights; found by :func:`lic.weights.find_weights` when ``None``.
@@ -55,6 +56,7 @@ class LatentCodec(ABC):
     name: str
     number: int
     has_gains = True
+    halo, align = HALO, 1
 
     def __init__(self, card: Card | None = None, threads: int = 1):
         self.card = card or find_weights(self.name)
@@ -152,8 +154,9 @@ class LatentCodec(ABC):
             x = (rows.float() - LEVELS / 2).contiguous(memory_format=torch.channels_last)
             return self.model.analyse(x, rate)
 
+        strips = self.halo, self.align
         with torch.inference_mode():
-            y = run_strips(analyse, levels, *plan.grid, DOWNSAMPLING, 1, self.threads)
+            y = run_strips(analyse, levels, *plan.grid, DOWNSAMPLING, 1, self.threads, *strips)
         return finite(y)
 
     def code_latents(
@@ -255,8 +258,9 @@ class LatentCodec(ABC):
             )
             return (finite(levels) + LEVELS / 2).round_().clamp_(0, 255).to(torch.uint8)
 
+        strips = self.halo, self.align
         with torch.inference_mode():
-            x = run_strips(synthesise, y_hat, *plan.grid, 1, DOWNSAMPLING, self.threads)
+            x = run_strips(synthesise, y_hat, *plan.grid, 1, DOWNSAMPLING, self.threads, *strips)
         return x[0, :, : plan.height, : plan.width].permute(1, 2, 0).contiguous().numpy()
 
     # -- many -------------------------------------------------------------------------------

@@ -15,21 +15,24 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-__all__ = ["one_thread", "plan_strips", "run_strips"]
+__all__ = ["HALO", "one_thread", "plan_strips", "run_strips"]
 
 _WHOLE_UP_TO = 4096
 _STRIP_POSITIONS = 4096
-_HALO = 8
+HALO = 8
 
 
-def plan_strips(height: int, width: int) -> list[tuple[int, int]]:
-    """Return row ranges of a latent grid: one up to a megapixel, then about a megapixel each."""
+def plan_strips(height: int, width: int, align: int = 1) -> list[tuple[int, int]]:
+    """Return row ranges of a latent grid: one up to a megapixel, then about a megapixel each.
+
+    All begin at multiples of ``align``.
+    """
     if height * width <= _WHOLE_UP_TO:
         return [(0, height)]
-    rows = max(2 * _HALO, _STRIP_POSITIONS // width)
+    rows = max(2 * HALO, _STRIP_POSITIONS // width)
     count = max(1, round(height / rows))
-    edges = [height * i // count for i in range(count + 1)]
-    return list(itertools.pairwise(edges))
+    edges = [height * i // count // align * align for i in range(count)]
+    return list(itertools.pairwise([*dict.fromkeys(edges), height]))
 
 
 class _OneThread:
@@ -69,7 +72,8 @@ def run_strips(
     source_rows: int,
     target_rows: int,
     threads: int,
-    halo: int = _HALO,
+    halo: int = HALO,
+    align: int = 1,
 ) -> Tensor:
     """Apply a transform strip by strip.
 
@@ -79,7 +83,9 @@ def run_strips(
         height, width: Of the latent grid.
         source_rows, target_rows: Rows of source and target per latent row.
         threads: Strips at once.
-        halo: Latent rows around a strip, at least as many as the transform sees.
+        halo: Latent rows around a strip, at least as many as the transform sees; a multiple of
+            ``align``.
+        align: Strips begin at multiples of so many latent rows, as windows of attention want.
 
     Returns:
         The assembled target.
@@ -91,7 +97,7 @@ def run_strips(
         top = (rows[0] - first) * target_rows
         return out[:, :, top : top + (rows[1] - rows[0]) * target_rows]
 
-    strips = plan_strips(height, width)
+    strips = plan_strips(height, width, align)
     with one_thread:
         if threads == 1 or len(strips) == 1:
             return torch.cat([one(rows) for rows in strips], dim=2)

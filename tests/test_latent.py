@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import photo
+from conftest import photo, untrained_card
 
 from lic.codecs import plan, strips
 from lic.codecs.hyperprior import HyperpriorCodec
+from lic.codecs.latent import LatentCodec
+from lic.codecs.registry import load_codec
 from lic.container import parse_stream, write_stream
 from lic.errors import LicError
 from lic.networks.hyperprior import Hyperprior
@@ -28,9 +30,11 @@ from lic.weights.store import save_weights
 TINY = Path(__file__).parent / "weights" / "tiny-hyperprior.safetensors"
 
 
-@pytest.fixture(scope="module", params=["blocks", "lapped"])
-def codec(request, tmp_path_factory) -> HyperpriorCodec:
-    """The test weights, and the same weights grown by the filter across block borders."""
+@pytest.fixture(scope="module", params=["blocks", "lapped", "acgc"])
+def codec(request, tmp_path_factory) -> LatentCodec:
+    """The test weights, the same grown by the filter across block borders, and other families."""
+    if request.param == "acgc":
+        return load_codec(untrained_card("acgc", tmp_path_factory.mktemp("acgc")))
     card = find_weights("hyperprior", path=TINY)
     if request.param == "lapped":
         start = initial_state(str(TINY), Recipe(family="hyperprior"))
@@ -136,7 +140,7 @@ def test_strips_equal_the_whole_up_to_rounding(codec, monkeypatch):
 def test_threads_change_no_pixel(codec, monkeypatch, threads):
     monkeypatch.setattr(strips, "_WHOLE_UP_TO", 0)
     monkeypatch.setattr(strips, "_STRIP_POSITIONS", 60)
-    other = HyperpriorCodec(codec.card, threads)
+    other = type(codec)(codec.card, threads)
     encoded = other.encode(Picture(photo(700, 96)), 50, reconstruct=True)
     again = codec.encode(Picture(photo(700, 96)), 50, reconstruct=True)
     assert encoded.data == again.data
@@ -167,7 +171,7 @@ def test_a_lapped_start_keeps_most_of_what_the_blocks_had_learned(codec):
 
 def test_batches_equal_single_calls(codec):
     pictures = [Picture(photo(40, 50, seed)) for seed in range(3)]
-    files = [e.data for e in HyperpriorCodec(codec.card, 2).encode_many(pictures, 40)]
+    files = [e.data for e in type(codec)(codec.card, 2).encode_many(pictures, 40)]
     assert files == [codec.encode(p, 40).data for p in pictures]
     assert list(codec.decode_many(files)) == [codec.decode(f) for f in files]
 
