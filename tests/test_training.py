@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from lic.pictures import Picture
 from lic.training.config import DataConfig, Recipe, load_recipe, parse_duration
 from lic.training.data import Crops, principal_components
 from lic.training.loop import train
-from lic.training.losses import gaussian_bits, round_ste
+from lic.training.losses import gaussian_bits, ms_ssim, round_ste
 from lic.training.optimisers import Muon
 from lic.training.plot import plot_run
 from lic.training.weights import export_run, initial_state, load_run
@@ -262,3 +263,24 @@ def test_what_cannot_be_trained_on_is_named(tmp_path, pictures):
     tiny = [torch.from_numpy(np.zeros((3, 20, 20), np.uint8))]
     with pytest.raises(InputError, match="at least 64 pixels"):
         Crops(tiny, 0, torch.device("cpu")).batch(1, 64)
+
+
+def test_ms_ssim_is_that_of_the_package():
+    package = pytest.importorskip("pytorch_msssim")
+    x = torch.from_numpy(photo(177, 200).transpose(2, 0, 1).copy())[None].float() / 255
+    y = (x + 0.05 * torch.randn(x.shape, generator=torch.Generator().manual_seed(0))).clamp(0, 1)
+    assert ms_ssim(x, y).item() == pytest.approx(package.ms_ssim(x, y, 1.0).item(), abs=1e-5)
+    assert ms_ssim(x, x).item() == pytest.approx(1, abs=1e-6)
+
+
+def test_ms_ssim_is_a_loss_that_trains(tmp_path):
+    for seed in range(2):
+        Image.fromarray(photo(192, 192, seed)).save(tmp_path / f"{seed}.png")
+    where, lines = [str(tmp_path)], []
+    wide = DataConfig(crop=192, batch=1, late_crop=192, valid_pictures=1)
+    wanted = replace(recipe(loss="ms-ssim"), data=wide)
+    folder = train(wanted, tmp_path / "r", where, where, 1.0, report=lines.append)
+    assert "against JPEG" in lines[-1]
+    assert "ms_ssim_db@1.00" in (folder.path / "valid.csv").read_text()
+    with pytest.raises(UsageProblem, match="crops of 161"):
+        train(recipe(loss="ms-ssim"), tmp_path / "c", where, where, 1)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lic.codecs.registry import load_codec
 from lic.coding.tables import ProbabilityTables, tables_from_histograms
 from lic.pictures import Picture
-from lic.training.validation import RATES
+from lic.training.validation import RATES, Measure, psnr_of
 from lic.weights.store import save_weights
 
 __all__ = ["byte_curve", "fit_tables", "has_coder", "temporary_codec"]
@@ -67,18 +67,17 @@ def fit_tables(task: Any, model: nn.Module, pictures: Sequence[Tensor]) -> Proba
     return tables_from_histograms(tables, counts, _PRIOR_WEIGHT)
 
 
-def byte_curve(codec: Any, pictures: Sequence[Tensor]) -> np.ndarray:
-    """Return rows (rate, bpp, PSNR), means over pictures, from whole files and 8-bit pixels."""
+def byte_curve(codec: Any, pictures: Sequence[Tensor], measure: Measure = psnr_of) -> np.ndarray:
+    """Return rows (rate, bpp, quality), means over pictures, from whole files and 8-bit pixels."""
     rows = []
     for rate in RATES:
         points = []
         for pixels in pictures:
             picture = _picture(pixels)
             encoded = codec.encode(picture, 100 * rate, reconstruct=True)
-            error = encoded.reconstruction.pixels.astype(float) - picture.pixels
             area = picture.width * picture.height
-            mse = max(float(np.mean(error**2)), 1e-4)
-            points.append((8 * len(encoded.data) / area, 10 * np.log10(255**2 / mse)))
+            quality = measure(picture.pixels, encoded.reconstruction.pixels)
+            points.append((8 * len(encoded.data) / area, quality))
         rows.append([rate, *np.mean(points, axis=0)])
     return np.array(rows)
 

@@ -22,15 +22,21 @@ from lic.training.data import principal_components
 from lic.training.export import export_latent, import_latent
 from lic.training.fitting import byte_curve, fit_tables, has_coder, temporary_codec
 from lic.training.lapping import fit_lapped_matrix
-from lic.training.losses import gaussian_bits, lambda_of_rate, round_ste
+from lic.training.losses import (
+    MS_SSIM_LEAST_SIDE,
+    gaussian_bits,
+    lambda_of_rate,
+    ms_ssim,
+    round_ste,
+)
 from lic.training.task import Progress, Start, Validation
-from lic.training.validation import curve, jpeg_curve, rate_change
+from lic.training.validation import MEASURES, curve, jpeg_curve, rate_change
 from lic.weights.store import Card
 
 __all__ = ["LatentTask"]
 
-_LOSSES = ("mse",)
-"""Distortions that a recipe may name."""
+_MS_SSIM_SCALE = 1300.0
+"""Squared levels that 1 - MS-SSIM is worth: the ratio of CompressAI's lambdas for both losses."""
 
 
 def _bits(values: Tensor, positions: Tensor) -> Tensor:
@@ -41,9 +47,12 @@ class LatentTask(ABC):
     """Builds the networks, turns a batch into a loss and measures rate and distortion."""
 
     def __init__(self, recipe: Recipe):
-        if recipe.loss not in _LOSSES:
-            raise UsageProblem(f"loss '{recipe.loss}' is unknown; known: {', '.join(_LOSSES)}")
-        self.recipe = recipe
+        if recipe.loss not in MEASURES:
+            raise UsageProblem(f"loss '{recipe.loss}' is unknown; known: {', '.join(MEASURES)}")
+        side = min(recipe.data.crop, recipe.data.late_crop)
+        if recipe.loss == "ms-ssim" and side < MS_SSIM_LEAST_SIDE:
+            raise UsageProblem(f"ms-ssim needs crops of {MS_SSIM_LEAST_SIDE} pixels, not {side}")
+        self.recipe, self._quality = recipe, MEASURES[recipe.loss]
         self._anchor: np.ndarray | None = None
 
     @abstractmethod
@@ -179,9 +188,10 @@ class LatentTask(ABC):
         pixels = x.shape[2] * x.shape[3]
         bpp = (out["y_bits"] + out["z_bits"]) / pixels
         mse = F.mse_loss(out["x_hat"], out["levels"], reduction="none").flatten(1).mean(1)
+        distortion = mse if self.recipe.loss == "mse" else self._dissimilarity(out)
         lmbda = lambda_of_rate(rate, self.recipe.lambdas)
         middle = math.sqrt(self.recipe.lambdas[0] * self.recipe.lambdas[1])
-        loss = ((lmbda * mse + bpp) * (lmbda / middle) ** -self.recipe.tilt).mean()
+        loss = ((lmbda * distortion + bpp) * (lmbda / middle) ** -self.recipe.tilt).mean()
         with torch.no_grad():
             figures = {
                 "bpp": float(bpp.mean()),
@@ -190,18 +200,25 @@ class LatentTask(ABC):
             }
         return loss, figures
 
+    @staticmethod
+    def _dissimilarity(out: dict[str, Tensor]) -> Tensor:
+        """Return 1 - MS-SSIM in what it is worth in squared levels, ``(N,)``."""
+        pair = [out[k].float() / LEVELS + 0.5 for k in ("levels", "x_hat")]
+        with torch.autocast(pair[0].device.type, enabled=False):
+            return _MS_SSIM_SCALE * (1 - ms_ssim(pair[0], pair[1]))
+
     @torch.no_grad()
     def measure(self, model: nn.Module, x: Tensor, rate: float) -> dict[str, float]:
-        """Return estimated bpp and PSNR of 8-bit output for one picture ``(3, H, W)`` uint8."""
+        """Return estimated bpp and quality of 8-bit output for one picture ``(3, H, W)`` uint8."""
         height, width = (64 * (s // 64) for s in x.shape[1:])
         x = x[None, :, :height, :width]
         out = self.forward(model, x, torch.full((1,), rate, device=x.device), rounded=True)
         shown = (out["x_hat"] + LEVELS / 2).round().clamp(0, 255)
-        mse = float((shown - x.float()).square().mean())
+        pair = [t[0].permute(1, 2, 0).to(torch.uint8).cpu().numpy() for t in (x, shown)]
         bits: dict[str, Any] = {k: float(out[k]) for k in ("y_bits", "z_bits")}
         return {
             "bpp": (bits["y_bits"] + bits["z_bits"]) / (height * width),
-            "psnr": 10 * math.log10(LEVELS**2 / max(mse, 1e-4)),
+            "quality": self._quality(pair[0], pair[1]),
         }
 
     def validate(
@@ -213,16 +230,17 @@ class LatentTask(ABC):
     ) -> Validation:
         """Compare with JPEG: files are written and counted, or bits estimated without the coder."""
         if self._anchor is None:
-            self._anchor = jpeg_curve(pictures)
+            self._anchor = jpeg_curve(pictures, self._quality)
         if has_coder():
             codec = temporary_codec(self, model, tables)
-            points, kind = byte_curve(codec, pictures), "whole files"
+            points, kind = byte_curve(codec, pictures, self._quality), "whole files"
         else:
             points, kind = curve(self, model, pictures, device), "estimated bits"
         change = rate_change(self._anchor, points)
         row: dict[str, Any] = {"bd": change}
-        for rate, bpp, psnr in points:
-            row |= {f"bpp@{rate:.2f}": bpp, f"psnr@{rate:.2f}": psnr}
+        name = "psnr" if self.recipe.loss == "mse" else "ms_ssim_db"
+        for rate, bpp, quality in points:
+            row |= {f"bpp@{rate:.2f}": bpp, f"{name}@{rate:.2f}": quality}
         row = {k: round(v, 5) for k, v in row.items()}
         row |= {"bpp": kind, "tables": "fitted" if tables else ""}
         text = f"{change:+.2f} % against JPEG ({kind})"

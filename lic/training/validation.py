@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,9 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-__all__ = ["RATES", "curve", "jpeg_curve", "rate_change"]
+from lic.training.losses import ms_ssim
+
+__all__ = ["MEASURES", "RATES", "Measure", "curve", "jpeg_curve", "psnr_of", "rate_change"]
 
 RATES = (0.0, 0.15, 0.3, 0.45, 0.6, 0.75, 0.9, 1.0)
 """Points of the curve."""
@@ -18,20 +22,42 @@ RATES = (0.0, 0.15, 0.3, 0.45, 0.6, 0.75, 0.9, 1.0)
 _JPEG_QUALITIES = (5, 8, 12, 18, 26, 36, 48, 60, 70, 80, 88, 92, 95)
 
 
+Measure = Callable[[np.ndarray, np.ndarray], float]
+"""(original, shown), uint8 ``(H, W, 3)`` -> quality, higher is better."""
+
+
+def psnr_of(x: np.ndarray, shown: np.ndarray) -> float:
+    """Return the PSNR in dB, at most that of a mean squared error of 1e-4."""
+    mse = max(float(np.mean((shown.astype(float) - x) ** 2)), 1e-4)
+    return 10 * math.log10(255**2 / mse)
+
+
+def ms_ssim_of(x: np.ndarray, shown: np.ndarray) -> float:
+    """Return -10 log10(1 - MS-SSIM), dB."""
+    pair = [
+        torch.from_numpy(a.transpose(2, 0, 1)[None].astype(np.float32) / 255) for a in (x, shown)
+    ]
+    return -10 * math.log10(max(1 - float(ms_ssim(pair[0], pair[1])), 1e-6))
+
+
+MEASURES: dict[str, Measure] = {"mse": psnr_of, "ms-ssim": ms_ssim_of}
+"""What a loss is validated by."""
+
+
 def curve(task: Any, model: nn.Module, pictures: list[Tensor], device: torch.device) -> np.ndarray:
-    """Return rows (rate, bpp, PSNR), means over pictures, estimated from rounded symbols."""
+    """Return rows (rate, bpp, quality), means over pictures, estimated from rounded symbols."""
     rows = []
     model.eval()
     for rate in RATES:
         with torch.autocast(device.type, torch.bfloat16):
             figures = [task.measure(model, p.to(device), rate) for p in pictures]
-        rows.append([rate, *(np.mean([f[k] for f in figures]) for k in ("bpp", "psnr"))])
+        rows.append([rate, *(np.mean([f[k] for f in figures]) for k in ("bpp", "quality"))])
     model.train()
     return np.array(rows)
 
 
-def jpeg_curve(pictures: list[Tensor]) -> np.ndarray:
-    """Return rows (quality, bpp, PSNR) of optimised 4:2:0 JPEG, the yardstick of validation."""
+def jpeg_curve(pictures: list[Tensor], measure: Measure = psnr_of) -> np.ndarray:
+    """Return rows (q, bpp, quality) of optimised 4:2:0 JPEG, the yardstick of validation."""
     rows = []
     for quality in _JPEG_QUALITIES:
         points = []
@@ -39,16 +65,15 @@ def jpeg_curve(pictures: list[Tensor]) -> np.ndarray:
             pixels = picture.numpy().transpose(1, 2, 0)
             buffer = io.BytesIO()
             Image.fromarray(pixels).save(buffer, "JPEG", quality=quality, optimize=True)
-            shown = np.asarray(Image.open(buffer)).astype(float)
-            mse = np.mean((shown - pixels) ** 2)
+            shown = np.asarray(Image.open(buffer))
             area = pixels.shape[0] * pixels.shape[1]
-            points.append((8 * len(buffer.getvalue()) / area, 10 * np.log10(255**2 / mse)))
+            points.append((8 * len(buffer.getvalue()) / area, measure(pixels, shown)))
         rows.append([quality, *np.mean(points, axis=0)])
     return np.array(rows)
 
 
 def rate_change(anchor: np.ndarray, test: np.ndarray) -> float:
-    """Return the mean change of log rate at equal PSNR over the common range, in percent.
+    """Return the mean change of log rate at equal quality over the common range, in percent.
 
     Piecewise linear, an indicator for comparing runs; ``lic eval`` uses the real method.
     """
