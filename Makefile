@@ -14,7 +14,7 @@ setup: .venv/.done  ## Make .venv with lic and everything that tests and evaluat
 
 .venv/.done: setup.cfg pyproject.toml constraints.txt requirements/nodeps.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[eval,ml,parity,jxl,heic,dev]'
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[eval,ml,masks,parity,jxl,heic,dev]'
 	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -r requirements/nodeps.txt
 	touch $@
 

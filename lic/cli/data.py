@@ -1,4 +1,4 @@
-"""``lic data``: test sets."""
+"""``lic data``: test sets, and masks of training pictures."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["data"]
 
 @click.group()
 def data() -> None:
-    """Fetch and check test pictures."""
+    """Fetch and check test pictures; segment training pictures."""
 
 
 @data.command()
@@ -53,3 +53,30 @@ def list_(root: str | None) -> None:
         if changed:
             state += f", changed: {', '.join(changed)}"
         click.echo(f"{name}  {state}  {folder}")
+
+
+@data.command()
+@click.argument("folders", nargs=-1, required=True, metavar="DIR...")
+@click.option("--scale", type=float, default=200, show_default=True, help="Higher: larger regions.")
+@click.option(
+    "--least", type=int, default=250, show_default=True, help="Fewest mask pixels of a region."
+)
+@click.option("-f", "--force", is_flag=True, help="Make masks that are there anew.")
+@click.option("--quiet", is_flag=True, help="Print the last line only.")
+def masks(folders: tuple[str, ...], scale: float, least: int, *, force: bool, quiet: bool) -> None:
+    """Segment the pictures below each DIR, for training segpic.
+
+    Masks go to DIR/.masks/NAME.png: grey, a quarter of the size, a number for each region. Masks of
+    other tools can be put there instead, in any size, a colour for each region.
+    """
+    from lic.training.data import picture_files
+    from lic.training.regions import write_masks
+
+    made, kept, regions = 0, 0, 0
+    for picture, count in write_masks(picture_files(folders), scale, least, force=force):
+        made, kept = made + (count is not None), kept + (count is None)
+        regions += count or 0
+        if count is not None and not quiet:
+            print(f"{picture}: {count} regions", file=sys.stderr)
+    mean = f", {regions / made:.1f} regions a picture" if made else ""
+    click.echo(f"{made} masks made, {kept} kept{mean}")

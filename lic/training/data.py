@@ -22,14 +22,22 @@ _PART = 2000
 
 
 def picture_files(folders: Iterable[str | Path]) -> list[Path]:
-    """List picture files below folders, sorted, so that a run does not depend on the disk."""
+    """List picture files below folders, sorted, so that a run does not depend on the disk.
+
+    Hidden files and folders are left out.
+    """
     files: list[Path] = []
     for folder in folders:
         path = Path(folder)
         if not path.exists():
             raise InputError("no such file or folder", str(folder))
         inside = [path] if path.is_file() else sorted(path.rglob("*"))
-        files += [f for f in inside if f.suffix.lower() in PICTURE_SUFFIXES]
+        files += [
+            f
+            for f in inside
+            if f.suffix.lower() in PICTURE_SUFFIXES
+            and not any(part.startswith(".") for part in f.relative_to(path).parts)
+        ]
     if not files:
         raise InputError("no pictures in " + ", ".join(str(f) for f in folders))
     return files
