@@ -78,7 +78,7 @@ class _Size(click.ParamType):  # type: ignore[type-arg]
 @click.option(
     "--roi",
     metavar="MASK",
-    help="hyperprior: spend more where this picture is white; a folder has a mask for each name.",
+    help="Spend more where this picture is white (not vqgan); a folder has a mask for each name.",
 )
 @click.option(
     "--roi-gain",

@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from lic.training.losses import ms_ssim
+from lic.errors import UsageProblem
+from lic.training.losses import MS_SSIM_LEAST_SIDE, ms_ssim
 
 __all__ = ["MEASURES", "RATES", "Measure", "curve", "jpeg_curve", "psnr_of", "rate_change"]
 
@@ -33,7 +34,13 @@ def psnr_of(x: np.ndarray, shown: np.ndarray) -> float:
 
 
 def ms_ssim_of(x: np.ndarray, shown: np.ndarray) -> float:
-    """Return -10 log10(1 - MS-SSIM), dB."""
+    """Return -10 log10(1 - MS-SSIM), dB.
+
+    Raises:
+        UsageProblem: The picture is too small for five scales.
+    """
+    if min(x.shape[:2]) < MS_SSIM_LEAST_SIDE:
+        raise UsageProblem(f"ms-ssim needs pictures of {MS_SSIM_LEAST_SIDE} pixels a side")
     pair = [
         torch.from_numpy(a.transpose(2, 0, 1)[None].astype(np.float32) / 255) for a in (x, shown)
     ]
