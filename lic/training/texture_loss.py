@@ -1,4 +1,4 @@
-"""DISTS as a loss: the arithmetic of :class:`lic.networks.perceptual.DISTS`, a fifth of its time.
+"""DISTS as a loss: the arithmetic of :class:`lic.networks.perceptual.DISTS` in half the time.
 
 The features of VGG at full size are large, so that passes over memory cost more than convolutions;
 here what autograd would do in many passes is done in few, in the precision of autocast.
