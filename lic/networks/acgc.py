@@ -16,21 +16,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lic.networks.acgc_context import AcgcContext
 from lic.networks.enhance import DenseEnhancement
-from lic.networks.gains import DOWNSAMPLING, GainModel
+from lic.networks.gains import GainModel
 from lic.networks.hyperprior import HyperAnalysis
-from lic.networks.lapped import LappedFilter
-from lic.networks.layers import LogKnots, Upsample, rate_plane, zero_bias
+from lic.networks.layers import Upsample
 from lic.networks.swin import SwinGroup
+from lic.networks.transforms import FINE_INPUT, Analysis, Synthesis
 
 __all__ = ["Acgc", "AcgcShape"]
 
-_BLOCK = DOWNSAMPLING * DOWNSAMPLING * 3
-_RESIDUAL_LEVELS = 16.0
 _HEAD = 32
 
 
@@ -74,57 +71,26 @@ class AcgcShape:
         return sum(self.slices)
 
 
-class SwinAnalysis(nn.Module):
-    """g_a: picture levels to latents; the linear path in float32, the residual in any precision."""
-
-    def __init__(self, shape: AcgcShape):
-        super().__init__()
-        self.lap = LappedFilter() if shape.lapped else nn.Identity()
-        self.linear = nn.Conv2d(_BLOCK, shape.latents, 1, bias=False)
-        fine, coarse = shape.analysis
-        self.stem = nn.Conv2d(192 + 1, shape.fine, 1)
-        self.fine = SwinGroup(shape.fine, fine, shape.fine // _HEAD, shape.window)
-        self.fine_gain = LogKnots(shape.knots, shape.fine)
-        self.down = nn.Conv2d(shape.fine, shape.coarse, 3, 2, 1)
-        self.coarse = SwinGroup(shape.coarse, coarse, shape.coarse // _HEAD, shape.window)
-        self.out = nn.Conv2d(shape.coarse, shape.latents, 1)
-        nn.init.normal_(self.out.weight, std=1e-3)
-        zero_bias(self.out)
-
-    def forward(self, levels: Tensor, rate: Tensor, deviations: Tensor) -> Tensor:
-        u = F.pixel_unshuffle(levels, 8) * (1 / 64)
-        u = self.stem(torch.cat([u, rate_plane(rate, u)], dim=1).to(self.stem.weight.dtype))
-        u = self.fine(u) * self.fine_gain(rate).to(u.dtype)
-        u = self.out(self.coarse(self.down(u)).to(self.out.weight.dtype))
-        with torch.autocast(levels.device.type, enabled=False):
-            blocks = F.pixel_unshuffle(self.lap(levels), 16)
-            return self.linear(blocks) + u.float() * deviations
+def _analysis(shape: AcgcShape) -> Analysis:
+    fine, coarse = shape.analysis
+    return Analysis(
+        shape,
+        stem=nn.Conv2d(FINE_INPUT + 1, shape.fine, 1),
+        fine=SwinGroup(shape.fine, fine, shape.fine // _HEAD, shape.window),
+        down=nn.Conv2d(shape.fine, shape.coarse, 3, 2, 1),
+        coarse=SwinGroup(shape.coarse, coarse, shape.coarse // _HEAD, shape.window),
+    )
 
 
-class SwinSynthesis(nn.Module):
-    """g_s: latents to picture levels, the mirror of :class:`SwinAnalysis`."""
-
-    def __init__(self, shape: AcgcShape):
-        super().__init__()
-        self.linear = nn.Conv2d(shape.latents, _BLOCK, 1, bias=False)
-        coarse, fine = shape.synthesis
-        self.stem = nn.Conv2d(shape.latents + 1, shape.coarse, 3, padding=1)
-        self.coarse = SwinGroup(shape.coarse, coarse, shape.coarse // _HEAD, shape.window)
-        self.up = Upsample(shape.coarse, shape.fine)
-        self.fine = SwinGroup(shape.fine, fine, shape.fine // _HEAD, shape.window)
-        self.fine_gain = LogKnots(shape.knots, shape.fine)
-        self.out = nn.Conv2d(shape.fine, 192, 1)
-        self.lap = LappedFilter() if shape.lapped else nn.Identity()
-        nn.init.normal_(self.out.weight, std=1e-3)
-        zero_bias(self.out)
-
-    def forward(self, y_hat: Tensor, normalised: Tensor, rate: Tensor) -> Tensor:
-        u = torch.cat([normalised, rate_plane(rate, normalised)], dim=1)
-        u = self.fine(self.up(self.coarse(self.stem(u.to(self.stem.weight.dtype)))))
-        u = self.out((u * self.fine_gain(rate).to(u.dtype)).to(self.out.weight.dtype))
-        with torch.autocast(y_hat.device.type, enabled=False):
-            linear = self.lap(F.pixel_shuffle(self.linear(y_hat), 16))
-            return linear + _RESIDUAL_LEVELS * F.pixel_shuffle(u.float(), 8)
+def _synthesis(shape: AcgcShape) -> Synthesis:
+    coarse, fine = shape.synthesis
+    return Synthesis(
+        shape,
+        stem=nn.Conv2d(shape.latents + 1, shape.coarse, 3, padding=1),
+        coarse=SwinGroup(shape.coarse, coarse, shape.coarse // _HEAD, shape.window),
+        up=Upsample(shape.coarse, shape.fine),
+        fine=SwinGroup(shape.fine, fine, shape.fine // _HEAD, shape.window),
+    )
 
 
 class Acgc(GainModel):
@@ -139,8 +105,8 @@ class Acgc(GainModel):
         super().__init__(
             shape,
             lambdas,
-            g_a=SwinAnalysis(shape),
-            g_s=SwinSynthesis(shape),
+            g_a=_analysis(shape),
+            g_s=_synthesis(shape),
             h_a=HyperAnalysis(shape.latents, shape.hyper_latents, shape.hyper),
             context=AcgcContext(
                 shape.slices,

@@ -21,18 +21,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lic.networks.context import LatinContext
-from lic.networks.gains import DOWNSAMPLING, GainModel
-from lic.networks.lapped import LappedFilter
-from lic.networks.layers import Downsample, LogKnots, ResidualBlock, Upsample, rate_plane, zero_bias
+from lic.networks.gains import GainModel
+from lic.networks.layers import Downsample, ResidualBlock, Upsample, rate_plane
+from lic.networks.transforms import FINE_INPUT, Analysis, Synthesis
 
-__all__ = ["Analysis", "HyperAnalysis", "Hyperprior", "HyperpriorShape", "Synthesis"]
-
-_BLOCK = DOWNSAMPLING * DOWNSAMPLING * 3
-_RESIDUAL_LEVELS = 16.0
+__all__ = ["HyperAnalysis", "Hyperprior", "HyperpriorShape"]
 
 
 @dataclass(frozen=True)
@@ -64,57 +60,30 @@ class HyperpriorShape:
     lapped: bool = False
 
 
-class Analysis(nn.Module):
-    """g_a: picture levels to latents; the linear path in float32, the residual in any precision."""
-
-    def __init__(self, shape: HyperpriorShape):
-        super().__init__()
-        self.lap = LappedFilter() if shape.lapped else nn.Identity()
-        self.linear = nn.Conv2d(_BLOCK, shape.latents, 1, bias=False)
-        self.stem = nn.Conv2d(192 + 1, shape.fine, 1)
-        fine, coarse = shape.analysis
-        self.fine = nn.Sequential(*(ResidualBlock(shape.fine, fine) for _ in range(fine)))
-        self.fine_gain = LogKnots(shape.knots, shape.fine)
-        self.down = Downsample(shape.fine, shape.coarse)
-        self.coarse = nn.Sequential(*(ResidualBlock(shape.coarse, coarse) for _ in range(coarse)))
-        self.out = nn.Conv2d(shape.coarse, shape.latents, 1)
-        nn.init.normal_(self.out.weight, std=1e-3)
-        zero_bias(self.out)
-
-    def forward(self, levels: Tensor, rate: Tensor, deviations: Tensor) -> Tensor:
-        u = F.pixel_unshuffle(levels, 8) * (1 / 64)
-        u = self.stem(torch.cat([u, rate_plane(rate, u)], dim=1).to(self.stem.weight.dtype))
-        u = self.fine(u) * self.fine_gain(rate).to(u.dtype)
-        u = self.out(self.coarse(self.down(u)).to(self.out.weight.dtype))
-        with torch.autocast(levels.device.type, enabled=False):
-            blocks = F.pixel_unshuffle(self.lap(levels), 16)
-            return self.linear(blocks) + u.float() * deviations
+def _blocks(channels: int, depth: int) -> nn.Sequential:
+    return nn.Sequential(*(ResidualBlock(channels, depth) for _ in range(depth)))
 
 
-class Synthesis(nn.Module):
-    """g_s: latents to picture levels, the mirror of :class:`Analysis`."""
+def _analysis(shape: HyperpriorShape) -> Analysis:
+    fine, coarse = shape.analysis
+    return Analysis(
+        shape,
+        stem=nn.Conv2d(FINE_INPUT + 1, shape.fine, 1),
+        fine=_blocks(shape.fine, fine),
+        down=Downsample(shape.fine, shape.coarse),
+        coarse=_blocks(shape.coarse, coarse),
+    )
 
-    def __init__(self, shape: HyperpriorShape):
-        super().__init__()
-        self.linear = nn.Conv2d(shape.latents, _BLOCK, 1, bias=False)
-        self.stem = nn.Conv2d(shape.latents + 1, shape.coarse, 1)
-        coarse, fine = shape.synthesis
-        self.coarse = nn.Sequential(*(ResidualBlock(shape.coarse, coarse) for _ in range(coarse)))
-        self.up = Upsample(shape.coarse, shape.fine)
-        self.fine = nn.Sequential(*(ResidualBlock(shape.fine, fine) for _ in range(fine)))
-        self.fine_gain = LogKnots(shape.knots, shape.fine)
-        self.out = nn.Conv2d(shape.fine, 192, 1)
-        self.lap = LappedFilter() if shape.lapped else nn.Identity()
-        nn.init.normal_(self.out.weight, std=1e-3)
-        zero_bias(self.out)
 
-    def forward(self, y_hat: Tensor, normalised: Tensor, rate: Tensor) -> Tensor:
-        u = torch.cat([normalised, rate_plane(rate, normalised)], dim=1)
-        u = self.fine(self.up(self.coarse(self.stem(u.to(self.stem.weight.dtype)))))
-        u = self.out((u * self.fine_gain(rate).to(u.dtype)).to(self.out.weight.dtype))
-        with torch.autocast(y_hat.device.type, enabled=False):
-            linear = self.lap(F.pixel_shuffle(self.linear(y_hat), 16))
-            return linear + _RESIDUAL_LEVELS * F.pixel_shuffle(u.float(), 8)
+def _synthesis(shape: HyperpriorShape) -> Synthesis:
+    coarse, fine = shape.synthesis
+    return Synthesis(
+        shape,
+        stem=nn.Conv2d(shape.latents + 1, shape.coarse, 1),
+        coarse=_blocks(shape.coarse, coarse),
+        up=Upsample(shape.coarse, shape.fine),
+        fine=_blocks(shape.fine, fine),
+    )
 
 
 class HyperAnalysis(nn.Module):
@@ -151,8 +120,8 @@ class Hyperprior(GainModel):
         super().__init__(
             shape,
             lambdas,
-            g_a=Analysis(shape),
-            g_s=Synthesis(shape),
+            g_a=_analysis(shape),
+            g_s=_synthesis(shape),
             h_a=HyperAnalysis(shape.latents, shape.hyper_latents, shape.hyper),
             context=LatinContext(
                 shape.latents, shape.hyper_latents, shape.hyper, shape.width, shape.hidden
