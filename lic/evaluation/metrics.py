@@ -17,10 +17,20 @@ import numpy as np
 
 from lic.evaluation.extras import optional
 
-__all__ = ["METRICS", "PERCEPTUAL", "STANDARD", "Metric", "dists", "lpips", "ms_ssim", "psnr"]
+__all__ = [
+    "METRICS",
+    "MS_SSIM_LEAST_SIDE",
+    "PERCEPTUAL",
+    "STANDARD",
+    "Metric",
+    "dists",
+    "lpips",
+    "ms_ssim",
+    "psnr",
+]
 
 _PERCEPTUAL_LEAST_SIDE = 64
-_MS_SSIM_LEAST_SIDE = 161
+MS_SSIM_LEAST_SIDE = 161
 """Four halvings have to leave 11 pixels for the window."""
 
 
@@ -45,7 +55,7 @@ def ms_ssim(x: np.ndarray, x_hat: np.ndarray) -> float | None:
     Raises:
         InputError: pytorch-msssim is not installed.
     """
-    if min(x.shape[:2]) < _MS_SSIM_LEAST_SIDE:
+    if min(x.shape[:2]) < MS_SSIM_LEAST_SIDE:
         return None
     torch, package = optional("torch"), optional("pytorch_msssim")
     pair = [torch.from_numpy(a.transpose(2, 0, 1)[None].astype(np.float32)) for a in (x, x_hat)]
@@ -143,7 +153,7 @@ METRICS = {
         6,
         "MS-SSIM RGB, -10 log10(1 - mean), dB",
         _decibels,
-        _MS_SSIM_LEAST_SIDE,
+        MS_SSIM_LEAST_SIDE,
     ),
     "lpips": Metric(
         lpips, "lpips", 5, "LPIPS (AlexNet), negative", operator.neg, _PERCEPTUAL_LEAST_SIDE

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from lic.coding.tables import ProbabilityTables
 from lic.errors import UsageProblem
+from lic.evaluation.metrics import MS_SSIM_LEAST_SIDE
 from lic.networks.context import LOG_STEPS_PER_NAT
 from lic.networks.gains import DOWNSAMPLING, LEVELS, SMALLEST_SCALE, GainModel
 from lic.networks.lapped import LappedFilter
@@ -23,7 +24,6 @@ from lic.training.export import export_latent, import_latent
 from lic.training.fitting import byte_curve, fit_tables, has_coder, temporary_codec
 from lic.training.lapping import fit_lapped_matrix
 from lic.training.losses import (
-    MS_SSIM_LEAST_SIDE,
     gaussian_bits,
     lambda_of_rate,
     ms_ssim,

@@ -9,10 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["MS_SSIM_LEAST_SIDE", "gaussian_bits", "lambda_of_rate", "ms_ssim", "round_ste"]
-
-MS_SSIM_LEAST_SIDE = 161
-"""Four halvings have to leave 11 pixels for the window."""
+__all__ = ["gaussian_bits", "lambda_of_rate", "ms_ssim", "round_ste"]
 
 _LEAST_PROBABILITY = 2.0**-16
 _MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
@@ -67,7 +64,7 @@ def ms_ssim(x: Tensor, y: Tensor) -> Tensor:
     Five scales, a Gaussian window of 11 pixels, per channel, negative terms cut off at zero.
 
     Args:
-        x, y: float32 ``(N, C, H, W)`` in 0..1, sides at least ``MS_SSIM_LEAST_SIDE``.
+        x, y: float32 ``(N, C, H, W)`` in 0..1, sides at least 161.
 
     Returns:
         ``(N,)`` in 0..1.

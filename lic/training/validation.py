@@ -13,7 +13,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from lic.errors import UsageProblem
-from lic.training.losses import MS_SSIM_LEAST_SIDE, ms_ssim
+from lic.evaluation.metrics import MS_SSIM_LEAST_SIDE, psnr
+from lic.training.losses import ms_ssim
 
 __all__ = ["MEASURES", "RATES", "Measure", "curve", "jpeg_curve", "psnr_of", "rate_change"]
 
@@ -21,16 +22,15 @@ RATES = (0.0, 0.15, 0.3, 0.45, 0.6, 0.75, 0.9, 1.0)
 """Points of the curve."""
 
 _JPEG_QUALITIES = (5, 8, 12, 18, 26, 36, 48, 60, 70, 80, 88, 92, 95)
-
+_MOST_PSNR = 10 * math.log10(255**2 / 1e-4)
 
 Measure = Callable[[np.ndarray, np.ndarray], float]
 """(original, shown), uint8 ``(H, W, 3)`` -> quality, higher is better."""
 
 
 def psnr_of(x: np.ndarray, shown: np.ndarray) -> float:
-    """Return the PSNR in dB, at most that of a mean squared error of 1e-4."""
-    mse = max(float(np.mean((shown.astype(float) - x) ** 2)), 1e-4)
-    return 10 * math.log10(255**2 / mse)
+    """Return the PSNR in dB, finite for equal pictures: at most 88 (a squared error of 1e-4)."""
+    return min(psnr(x, shown), _MOST_PSNR)
 
 
 def ms_ssim_of(x: np.ndarray, shown: np.ndarray) -> float:
