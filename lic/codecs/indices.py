@@ -42,9 +42,7 @@ def encode_indices(
     if coder in _TREE:
         return encode_tree(indices, bits, start, **_TREE[coder])
     if hints is not None:
-        places = r2_order(*indices.shape)
-        what = indices.ravel()[places], places, (indices.shape[0], indices.shape[1])
-        return encode_scattered(*what, bits, start, hints)
+        return encode_scattered(*_whole_grid(indices), bits, start, hints)
     found = indices.reshape(-1, 1) >> np.arange(bits)[::-1] & 1
     encoder = BitEncoder()
     encoder.encode(found.ravel(), np.full(found.size, _HALF))
@@ -84,10 +82,14 @@ def index_bits(
     if coder in _TREE:
         return tree_bits(indices, bits, start, **_TREE[coder])
     if hints is not None:
-        places = r2_order(*indices.shape)
-        what = indices.ravel()[places], places, (indices.shape[0], indices.shape[1])
-        return scattered_bits(*what, bits, start, hints)
+        return scattered_bits(*_whole_grid(indices), bits, start, hints)
     return float(bits * indices.size)
+
+
+def _whole_grid(indices: np.ndarray) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
+    """Return the indices of a grid as one packet: values in R2 order, their places, the shape."""
+    places = r2_order(*indices.shape)
+    return indices.ravel()[places], places, (indices.shape[0], indices.shape[1])
 
 
 def coder_checksum(start: TreeStart, bottom: int, top: int) -> str:
