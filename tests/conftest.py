@@ -29,7 +29,21 @@ SMALL = {
         "hidden": 16,
         "growth": 8,
         "knots": 3,
-    }
+    },
+    "segpic": {
+        "latents": 16,
+        "hyper_latents": 8,
+        "fine": 16,
+        "coarse": 16,
+        "analysis": (1, 1),
+        "synthesis": (1, 1),
+        "hyper": 16,
+        "width": 16,
+        "hidden": 16,
+        "knots": 3,
+        "prototypes": 4,
+        "kernels": 8,
+    },
 }
 """Networks that tests make themselves."""
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import photo, untrained_card
+from conftest import SMALL, photo, untrained_card
 
 from lic.codecs import plan, strips
 from lic.codecs.hyperprior import HyperpriorCodec
@@ -30,11 +30,11 @@ from lic.weights.store import save_weights
 TINY = Path(__file__).parent / "weights" / "tiny-hyperprior.safetensors"
 
 
-@pytest.fixture(scope="module", params=["blocks", "lapped", "acgc"])
+@pytest.fixture(scope="module", params=["blocks", "lapped", "acgc", "segpic"])
 def codec(request, tmp_path_factory) -> LatentCodec:
     """The test weights, the same grown by the filter across block borders, and other families."""
-    if request.param == "acgc":
-        return load_codec(untrained_card("acgc", tmp_path_factory.mktemp("acgc")))
+    if request.param in SMALL:
+        return load_codec(untrained_card(request.param, tmp_path_factory.mktemp("untrained")))
     card = find_weights("hyperprior", path=TINY)
     if request.param == "lapped":
         start = initial_state(str(TINY), Recipe(family="hyperprior"))
@@ -91,7 +91,7 @@ def test_rate_and_quality_rise_together(codec, picture):
 @pytest.mark.parametrize("quality", [0, 50, 100])
 def test_estimated_bits_equal_the_file(codec, picture, quality):
     encoded = codec.encode(picture, quality)
-    estimate = (encoded.details["y_bits"] + encoded.details["z_bits"]) / 8
+    estimate = sum(encoded.details[k] for k in ("y_bits", "z_bits", "side_bits")) / 8
     assert abs(estimate - encoded.details["payload_bytes"]) <= 0.01 * estimate + 8
     assert len(encoded.data) - encoded.details["payload_bytes"] <= 20
 

@@ -21,7 +21,7 @@ from lic.weights import find_weights, load_tensors
 TINY = Path(__file__).parent / "weights" / "tiny-hyperprior.safetensors"
 
 
-@pytest.fixture(scope="module", params=["hyperprior", "acgc"])
+@pytest.fixture(scope="module", params=["hyperprior", "acgc", "segpic"])
 def codec(request, tmp_path_factory) -> LatentCodec:
     if request.param == "hyperprior":
         return load_codec(find_weights("hyperprior", path=TINY))

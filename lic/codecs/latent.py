@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,19 +23,39 @@ from lic.codecs.plan import DOWNSAMPLING, Plan, finite, in_order, ready
 from lic.codecs.quantise import choose_symbols
 from lic.codecs.strips import HALO, one_thread, run_strips
 from lic.coding.range_coder import RangeDecoder, RangeEncoder
-from lic.coding.symbols import symbol_check
+from lic.coding.symbols import estimated_bits, symbol_check
 from lic.container import Stream, parse_stream, write_stream
 from lic.errors import LicError, StreamError
 from lic.networks.gains import LEVELS, GainModel
 from lic.pictures import Picture, pad_to_multiple
 from lic.weights import Card, find_weights, load_tensors, network_state
 
-__all__ = ["RDO_WEIGHT", "LatentCodec"]
+__all__ = ["RDO_WEIGHT", "LatentCodec", "Side", "centred"]
 
 RDO_WEIGHT = 20.0
 """Bits that a squared quantiser step of error is worth to the encoder; chosen on valid/."""
 
 _GAIN_MAP_BLOCK = 64 // DOWNSAMPLING
+
+
+@dataclass(frozen=True)
+class Side:
+    """What a family codes before the first latent.
+
+    Attributes:
+        calls: Symbols and their table numbers, int32 and uint8, as given to the coder.
+        steps: The symbols as numbers for the transforms, float32.
+        regions: ``(1, 2 h, 2 w)``, which of them each position at 1/8 resolution means.
+    """
+
+    calls: tuple[tuple[np.ndarray, np.ndarray], ...] = ()
+    steps: Tensor | None = None
+    regions: Tensor | None = None
+
+    @property
+    def checked(self) -> list[np.ndarray]:
+        """Arrays for the symbol check."""
+        return [symbols for symbols, _ in self.calls]
 
 
 class LatentCodec(ABC):
@@ -66,7 +87,7 @@ class LatentCodec(ABC):
         self.loop = CodingLoop(model.context, tensors)
         network = network_state(tensors)
         missing = model.load_state_dict(network, strict=False).missing_keys
-        self._check_complete(missing)
+        self._check_complete(missing, model.only_training)
         self.model = ready(model)
 
     @staticmethod
@@ -74,9 +95,8 @@ class LatentCodec(ABC):
     def networks(shape: dict[str, Any]) -> GainModel:
         """Return the family's networks of a card's shape."""
 
-    def _check_complete(self, missing: list[str]) -> None:
-        made_by_the_loop = ("context.", "gains.", "z_scales.")
-        needed = [n for n in missing if not n.startswith(made_by_the_loop)]
+    def _check_complete(self, missing: list[str], only_training: tuple[str, ...]) -> None:
+        needed = [n for n in missing if not n.startswith(("context.", *only_training))]
         if needed:
             raise LicError(f"weights '{self.card.name}' lack {needed[0]}")
 
@@ -95,9 +115,11 @@ class LatentCodec(ABC):
         gain_map = options.get("gain_map")
         plan = Plan(picture.height, picture.width)
         rate = _rate_bytes(byte, gain_map, plan.grid)
-        y = self.encode_latents(picture, byte, plan)
-        payload, lengths, traces = self.code_latents(y, rate, byte, plan)
-        check = symbol_check(*(a for t in traces for a in t.checked))
+        levels = _padded(picture)
+        side = self.describe(levels, byte, plan)
+        y = self.encode_latents(levels, side, byte, plan)
+        payload, lengths, traces = self.code_latents(y, side, rate, byte, plan)
+        check = symbol_check(*side.checked, *(a for t in traces for a in t.checked))
         stream = Stream(
             family=self.number,
             fingerprint=self.card.prefix(),
@@ -118,10 +140,11 @@ class LatentCodec(ABC):
             "payload_bytes": len(payload),
             "z_bits": sum(self._z_bits(t, rate) for t in traces),
             "y_bits": sum(self._y_bits(t) for t in traces),
+            "side_bits": float(sum(estimated_bits(*c, self.loop.tables) for c in side.calls)),
         }
         shown = None
         if options.get("reconstruct"):
-            shown = self._show(self._assemble(traces, plan), rate, byte, plan, stream)
+            shown = self._show(self._assemble(traces, plan), side, rate, plan, stream)
         return Encoded(write_stream(stream), details, shown)
 
     def traces(self, picture: Picture, quality: float) -> tuple[list[Trace], Tensor, int]:
@@ -133,49 +156,76 @@ class LatentCodec(ABC):
         byte = _rate_byte(quality)
         plan = Plan(picture.height, picture.width)
         rate = _rate_bytes(byte, None, plan.grid)
-        y = self.encode_latents(picture, byte, plan)
-        return self.code_latents(y, rate, byte, plan)[2], y * self.loop.gain(rate), byte
+        levels = _padded(picture)
+        side = self.describe(levels, byte, plan)
+        y = self.encode_latents(levels, side, byte, plan)
+        return self.code_latents(y, side, rate, byte, plan)[2], y * self.loop.gain(rate), byte
 
     def symbols(self, picture: Picture, quality: float) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield table numbers and symbols of all that :meth:`encode` would code, in parts."""
+        """Yield table numbers and symbols of all latents that :meth:`encode` codes, in parts."""
         traces, _, byte = self.traces(picture, quality)
         for trace in traces:
             h, w = trace.y_hat.shape[-2:]
             yield self._z_indexes(trace, torch.full((h, w), byte)), trace.checked[0]
             yield from zip(trace.indexes, trace.symbols, strict=True)
 
-    def encode_latents(self, picture: Picture, byte: int, plan: Plan) -> Tensor:
+    def describe(self, levels: Tensor, byte: int, plan: Plan) -> Side:
+        """Picture to what the decoder is told first; nothing, unless a family says otherwise.
+
+        Args:
+            levels: uint8 ``(1, 3, 16 h, 16 w)``.
+            byte: Rate byte.
+            plan: Of the picture.
+        """
+        return Side()
+
+    def read_side(self, coder: RangeDecoder, byte: int, plan: Plan) -> Side:
+        """Decode what :meth:`describe` told."""
+        return Side()
+
+    def analyse(self, x: Tensor, rate: Tensor, side: Side, rows: tuple[int, int]) -> Tensor:
+        """Levels around mid-grey to latents; ``rows`` tells where the strip is."""
+        return self.model.analyse(x, rate)
+
+    def synthesise(
+        self,
+        y_hat: Tensor,
+        normalised: Tensor,
+        rate: Tensor,
+        side: Side,
+        rows: tuple[int, int],
+    ) -> Tensor:
+        """Latents to levels around mid-grey; ``rows`` tells where the strip is."""
+        return self.model.synthesise(y_hat, normalised, rate)
+
+    def encode_latents(self, levels: Tensor, side: Side, byte: int, plan: Plan) -> Tensor:
         """Picture to latents in levels, float32 ``(1, M, h, w)``."""
-        pixels = torch.from_numpy(pad_to_multiple(picture.pixels, DOWNSAMPLING))
-        levels = pixels.permute(2, 0, 1)[None]
         rate = torch.full((1,), byte / 255)
 
-        def analyse(rows: Tensor, _where: tuple[int, int]) -> Tensor:
-            x = (rows.float() - LEVELS / 2).contiguous(memory_format=torch.channels_last)
-            return self.model.analyse(x, rate)
+        def analyse(rows: Tensor, where: tuple[int, int]) -> Tensor:
+            return self.analyse(centred(rows), rate, side, where)
 
-        strips = self.halo, self.align
-        with torch.inference_mode():
-            y = run_strips(analyse, levels, *plan.grid, DOWNSAMPLING, 1, self.threads, *strips)
-        return finite(y)
+        return finite(self._strips(analyse, levels, plan, DOWNSAMPLING, 1))
 
     def code_latents(
-        self, y: Tensor, rate: Tensor, byte: int, plan: Plan
+        self, y: Tensor, side: Side, rate: Tensor, byte: int, plan: Plan
     ) -> tuple[bytes, list[int], list[Trace]]:
-        """Latents to one payload segment a tile."""
+        """Latents to one payload segment a tile; the first begins with the side information."""
 
-        def one(tile: tuple[slice, slice]) -> tuple[bytes, Trace]:
-            rows, columns = tile
+        def one(task: tuple[int, tuple[slice, slice]]) -> tuple[bytes, Trace]:
+            number, (rows, columns) = task
             local = rate[rows, columns]
             steps = y[:, :, rows, columns] * self.loop.gain(local)
             coder = RangeEncoder(self.loop.tables)
+            for symbols, indexes in side.calls if number == 0 else ():
+                coder.encode(symbols, indexes)
             z = self._hyper_latents(steps, local, byte)
             trace = self.loop.encode(coder, steps, z, local, choose)
             return coder.finish(), trace
 
         choose = choose_symbols(self.loop.tables, RDO_WEIGHT)
         with one_thread:
-            done = list(in_order(one, plan.tiles(), self.threads))
+            done = list(in_order(one, enumerate(plan.tiles()), self.threads))
         segments = [segment for segment, _ in done]
         return b"".join(segments), [len(s) for s in segments], [trace for _, trace in done]
 
@@ -204,33 +254,37 @@ class LatentCodec(ABC):
         """
         plan = Plan(stream.height, stream.width)
         rate = _rate_bytes(stream.quality, stream.gain_map, plan.grid)
-        traces = self.decode_latents(stream, rate, plan)
-        if symbol_check(*(a for t in traces for a in t.checked)) != stream.symbol_check:
+        side, traces = self.decode_latents(stream, rate, plan)
+        checked = itertools.chain(side.checked, *(t.checked for t in traces))
+        if symbol_check(*checked) != stream.symbol_check:
             raise StreamError("symbols differ from those that were encoded")
-        return self._show(self._assemble(traces, plan), rate, stream.quality, plan, stream)
+        return self._show(self._assemble(traces, plan), side, rate, plan, stream)
 
-    def decode_latents(self, stream: Stream, rate: Tensor, plan: Plan) -> list[Trace]:
-        """Payload segments to latents in quantiser steps, one trace a tile."""
+    def decode_latents(self, stream: Stream, rate: Tensor, plan: Plan) -> tuple[Side, list[Trace]]:
+        """Payload segments to side information and latents in quantiser steps, a trace a tile."""
         lengths = stream.tiles or (len(stream.payload),)
         ends = list(itertools.accumulate(lengths))
 
-        def one(task: tuple[tuple[slice, slice], int, int]) -> Trace:
-            (rows, columns), start, end = task
+        def one(task: tuple[int, tuple[slice, slice], int, int]) -> tuple[Side, Trace]:
+            number, (rows, columns), start, end = task
             coder = RangeDecoder(stream.payload[start:end], self.loop.tables)
+            side = Side() if number else self.read_side(coder, stream.quality, plan)
             local = rate[rows, columns]
             trace = self.loop.decode(coder, (local.shape[0], local.shape[1]), local)
             coder.finish()
-            return trace
+            return side, trace
 
-        tasks = list(zip(plan.tiles(), [0, *ends[:-1]], ends, strict=True))
+        tiles = plan.tiles()
+        tasks = list(zip(range(len(tiles)), tiles, [0, *ends[:-1]], ends, strict=True))
         with one_thread:
-            return list(in_order(one, tasks, self.threads))
+            done = list(in_order(one, tasks, self.threads))
+        return done[0][0], [trace for _, trace in done]
 
     def trace(self, stream: Stream) -> tuple[list[Trace], list[Tensor]]:
         """Decode the symbols alone; returns a trace and the rate bytes of each tile."""
         plan = Plan(stream.height, stream.width)
         rate = _rate_bytes(stream.quality, stream.gain_map, plan.grid)
-        return self.decode_latents(stream, rate, plan), [rate[t] for t in plan.tiles()]
+        return self.decode_latents(stream, rate, plan)[1], [rate[t] for t in plan.tiles()]
 
     def _assemble(self, traces: list[Trace], plan: Plan) -> Tensor:
         y_hat = torch.empty(1, self.model.shape.latents, *plan.grid)
@@ -238,30 +292,44 @@ class LatentCodec(ABC):
             y_hat[:, :, rows, columns] = trace.y_hat.float()
         return y_hat
 
-    def _show(self, y_hat: Tensor, rate: Tensor, byte: int, plan: Plan, stream: Stream) -> Picture:
-        pixels = self.decode_picture(y_hat, rate, byte, plan)
+    def _show(self, y_hat: Tensor, side: Side, rate: Tensor, plan: Plan, stream: Stream) -> Picture:
+        pixels = self.decode_picture(y_hat, side, rate, stream.quality, plan)
         if stream.grey:
             pixels = np.rint(pixels.mean(2, keepdims=True)).astype(np.uint8).repeat(3, axis=2)
         return Picture(pixels, stream.grey, stream.icc, stream.exif, stream.xmp)
 
-    def decode_picture(self, y_hat: Tensor, rate: Tensor, byte: int, plan: Plan) -> np.ndarray:
+    def decode_picture(
+        self, y_hat: Tensor, side: Side, rate: Tensor, byte: int, plan: Plan
+    ) -> np.ndarray:
         """Latents in quantiser steps to pixels, uint8 ``(H, W, 3)``."""
         picture_rate = torch.full((1,), byte / 255)
 
         def synthesise(rows: Tensor, where: tuple[int, int]) -> Tensor:
             local = rate[where[0] : where[1]]
             normalised = rows * self.loop.rates(local).reciprocal.float()
-            levels = self.model.synthesise(
+            levels = self.synthesise(
                 (rows / self.loop.gain(local)).contiguous(memory_format=torch.channels_last),
                 normalised.contiguous(memory_format=torch.channels_last),
                 picture_rate,
+                side,
+                where,
             )
             return (finite(levels) + LEVELS / 2).round_().clamp_(0, 255).to(torch.uint8)
 
-        strips = self.halo, self.align
-        with torch.inference_mode():
-            x = run_strips(synthesise, y_hat, *plan.grid, 1, DOWNSAMPLING, self.threads, *strips)
+        x = self._strips(synthesise, y_hat, plan, 1, DOWNSAMPLING)
         return x[0, :, : plan.height, : plan.width].permute(1, 2, 0).contiguous().numpy()
+
+    def _strips(
+        self,
+        transform: Callable[[Tensor, tuple[int, int]], Tensor],
+        source: Tensor,
+        plan: Plan,
+        source_rows: int,
+        target_rows: int,
+    ) -> Tensor:
+        strips = self.threads, self.halo, self.align
+        with torch.inference_mode():
+            return run_strips(transform, source, *plan.grid, source_rows, target_rows, *strips)
 
     # -- many -------------------------------------------------------------------------------
 
@@ -284,8 +352,6 @@ class LatentCodec(ABC):
     # -- figures ----------------------------------------------------------------------------
 
     def _z_bits(self, trace: Trace, rate: Tensor) -> float:
-        from lic.coding.symbols import estimated_bits
-
         indexes = self._z_indexes(trace, rate)
         return float(estimated_bits(trace.checked[0], indexes, self.loop.tables))
 
@@ -294,10 +360,18 @@ class LatentCodec(ABC):
         return self.loop.z_indexes(size, rate)
 
     def _y_bits(self, trace: Trace) -> float:
-        from lic.coding.symbols import estimated_bits
-
         pairs = zip(trace.symbols, trace.indexes, strict=True)
         return float(sum(estimated_bits(s, i, self.loop.tables) for s, i in pairs))
+
+
+def centred(rows: Tensor) -> Tensor:
+    """Return levels around mid-grey of uint8 pixels, in the layout that convolutions like."""
+    return (rows.float() - LEVELS / 2).contiguous(memory_format=torch.channels_last)
+
+
+def _padded(picture: Picture) -> Tensor:
+    pixels = torch.from_numpy(pad_to_multiple(picture.pixels, DOWNSAMPLING))
+    return pixels.permute(2, 0, 1)[None]
 
 
 def _rate_byte(quality: float) -> int:

@@ -24,7 +24,7 @@ __all__ = [
     "packet_codec",
 ]
 
-LEARNED = ("hyperprior", "acgc", "vqgan")
+LEARNED = ("hyperprior", "acgc", "segpic", "vqgan")
 """Families that write ``.lic`` files."""
 
 _COMPRESSAI = "compressai:"
@@ -36,11 +36,13 @@ def load_codec(card: Card, threads: int = 1) -> Codec:
     """Return the codec of a card, its networks loaded anew."""
     from lic.codecs.acgc import AcgcCodec
     from lic.codecs.hyperprior import HyperpriorCodec
+    from lic.codecs.segpic import SegpicCodec
     from lic.codecs.vqgan import VqganCodec
 
     makers: dict[str, Callable[[Card, int], Codec]] = {
         "acgc": AcgcCodec,
         "hyperprior": HyperpriorCodec,
+        "segpic": SegpicCodec,
         "vqgan": VqganCodec,
     }
     return makers[card.family](card, threads)

@@ -55,8 +55,12 @@ class GainModel(nn.Module):
         g_s: ``(y_hat, normalised y_hat, rate) -> levels``, likewise.
         h_a: ``(normalised y, rate) -> z``.
         context: The coding loop, see :class:`lic.networks.context.LatinContext`.
+
+    Attributes:
+        only_training: Beginnings of names in the state dict that only training needs.
     """
 
+    only_training: tuple[str, ...] = ("gains.", "z_scales.")
     g_a: Any
     g_s: Any
     h_a: Any
@@ -148,6 +152,17 @@ class GainModel(nn.Module):
         """Return table positions of z, ``(N, hyper_latents, 1, 1)``, in tables."""
         start = -torch.tensor(SMALLEST_SCALE).log()
         return LOG_STEPS_PER_NAT * (self.z_scales.log_rows(rate) + start)[:, :, None, None]
+
+    def rate_tables(self, rate: Tensor) -> dict[str, Tensor]:
+        """Return what else of a family is part of the stream and is looked up by the rate byte.
+
+        Args:
+            rate: ``(256,)``, of each rate byte.
+
+        Returns:
+            Positions of probability tables ``(256, n)`` by name.
+        """
+        return {}
 
     def use_bfloat16(self) -> None:
         """Keep the residual layers in bfloat16; linear paths and last layers stay float32."""

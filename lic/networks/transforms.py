@@ -49,9 +49,18 @@ class Analysis(nn.Module):
         zero_bias(self.out)
 
     def forward(self, levels: Tensor, rate: Tensor, deviations: Tensor) -> Tensor:
+        return self.finish(self.begin(levels, rate), levels, rate, deviations)
+
+    def begin(self, levels: Tensor, rate: Tensor) -> Tensor:
+        """Return features at 1/8 resolution, ``(N, fine, 2 h, 2 w)``."""
         u = F.pixel_unshuffle(levels, 8) * (1 / 64)
         u = self.stem(torch.cat([u, rate_plane(rate, u)], dim=1).to(self.stem.weight.dtype))
-        u = self.fine(u) * self.fine_gain(rate).to(u.dtype)
+        features: Tensor = self.fine(u)
+        return features
+
+    def finish(self, u: Tensor, levels: Tensor, rate: Tensor, deviations: Tensor) -> Tensor:
+        """Return latents ``(N, latents, h, w)`` of these features and of the linear path."""
+        u = u * self.fine_gain(rate).to(u.dtype)
         u = self.out(self.coarse(self.down(u)).to(self.out.weight.dtype))
         with torch.autocast(levels.device.type, enabled=False):
             blocks = F.pixel_unshuffle(self.lap(levels), 16)
@@ -82,8 +91,17 @@ class Synthesis(nn.Module):
         zero_bias(self.out)
 
     def forward(self, y_hat: Tensor, normalised: Tensor, rate: Tensor) -> Tensor:
+        return self.finish(self.begin(normalised, rate), y_hat, rate)
+
+    def begin(self, normalised: Tensor, rate: Tensor) -> Tensor:
+        """Return features at 1/8 resolution, ``(N, fine, 2 h, 2 w)``."""
         u = torch.cat([normalised, rate_plane(rate, normalised)], dim=1)
-        u = self.fine(self.up(self.coarse(self.stem(u.to(self.stem.weight.dtype)))))
+        features: Tensor = self.up(self.coarse(self.stem(u.to(self.stem.weight.dtype))))
+        return features
+
+    def finish(self, u: Tensor, y_hat: Tensor, rate: Tensor) -> Tensor:
+        """Return levels ``(N, 3, 16 h, 16 w)`` of these features and of the linear path."""
+        u = self.fine(u)
         u = self.out((u * self.fine_gain(rate).to(u.dtype)).to(self.out.weight.dtype))
         with torch.autocast(y_hat.device.type, enabled=False):
             linear = self.lap(F.pixel_shuffle(self.linear(y_hat), 16))

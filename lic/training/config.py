@@ -36,6 +36,7 @@ class DataConfig:
             number of pixels.
         late_part: The part of the budget that uses them.
         valid_pictures: Pictures used by validation, at most.
+        masks: Part of the crops that are told regions by masks (``segpic``).
     """
 
     crop: int = 128
@@ -43,6 +44,7 @@ class DataConfig:
     late_crop: int = 256
     late_part: float = 0.15
     valid_pictures: int = 24
+    masks: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,18 @@ class OptimiserConfig:
     clip: float = 1.0
     weight_decay: float = 0.0
     ema: float = 0.999
+
+
+@dataclass(frozen=True)
+class SegpicConfig:
+    """What only ``segpic`` has.
+
+    Attributes:
+        consistency: Weight of the squared difference, relative to the features, that it makes
+            whether regions are told by a mask or by a grid.
+    """
+
+    consistency: float = 0.05
 
 
 @dataclass(frozen=True)
@@ -142,7 +156,7 @@ class Recipe:
         seed: Of crops, rates and starts.
         validate_every: Seconds between validations.
         network: Overrides of the family's shape.
-        data, optimiser, vqgan, restorer: See there.
+        data, optimiser, segpic, vqgan, restorer: See there.
     """
 
     family: str
@@ -156,6 +170,7 @@ class Recipe:
     network: dict[str, Any] = field(default_factory=dict)
     data: DataConfig = field(default_factory=DataConfig)
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    segpic: SegpicConfig = field(default_factory=SegpicConfig)
     vqgan: VqganConfig = field(default_factory=VqganConfig)
     restorer: RestorerConfig = field(default_factory=RestorerConfig)
 

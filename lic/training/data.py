@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lic.errors import InputError
 from lic.pictures import PICTURE_SUFFIXES
+from lic.training.regions import SHRINK, read_mask
 
 __all__ = ["Crops", "load_pictures", "picture_files", "principal_components"]
 
@@ -51,17 +52,37 @@ def _read(path: Path) -> np.ndarray:
         raise InputError(f"cannot be read: {error}", str(path)) from error
 
 
-def load_pictures(files: Iterable[Path], threads: int = 2) -> list[Tensor]:
-    """Decode pictures into uint8 tensors ``(3, H, W)``; 250 megapixels take 0.75 GB."""
+def _with_mask(path: Path) -> np.ndarray:
+    pixels = _read(path)
+    height, width = pixels.shape[:2]
+    small = read_mask(path, (height, width))
+    if small is None:
+        raise InputError("has no mask; lic data masks makes them", str(path))
+    mask = small.repeat(SHRINK, 0).repeat(SHRINK, 1)[:height, :width]
+    return np.dstack([pixels, mask])
+
+
+def load_pictures(files: Iterable[Path], threads: int = 2, *, masks: bool = False) -> list[Tensor]:
+    """Decode pictures into uint8 tensors ``(3, H, W)``; 250 megapixels take 0.75 GB.
+
+    Args:
+        files: Pictures.
+        threads: Files at once.
+        masks: Add a fourth channel, the number of each pixel's region.
+
+    Raises:
+        InputError: A picture cannot be read or has no mask.
+    """
     with concurrent.futures.ThreadPoolExecutor(threads) as pool:
-        return [torch.from_numpy(a.transpose(2, 0, 1).copy()) for a in pool.map(_read, files)]
+        read = pool.map(_with_mask if masks else _read, files)
+        return [torch.from_numpy(a.transpose(2, 0, 1).copy()) for a in read]
 
 
 class Crops:
     """Random square crops with flips and transposition, weighted by area.
 
     Args:
-        pictures: uint8 tensors ``(3, H, W)``; those smaller than a crop are left out.
+        pictures: uint8 tensors ``(C, H, W)``; those smaller than a crop are left out.
         seed: Of the random choices; the state travels in checkpoints.
         device: Where the pictures are kept and cropped.
     """
@@ -72,7 +93,7 @@ class Crops:
         self.generator = np.random.default_rng(seed)
 
     def batch(self, count: int, side: int) -> Tensor:
-        """Return ``count`` crops ``(N, 3, side, side)`` as uint8."""
+        """Return ``count`` crops ``(N, C, side, side)`` as uint8."""
         usable = [p for p in self.pictures if min(p.shape[1:]) >= side]
         if not usable:
             raise InputError(f"no training picture is at least {side} pixels high and wide")

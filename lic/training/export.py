@@ -39,12 +39,15 @@ def stream_tensors(model: GainModel, tables: ProbabilityTables) -> dict[str, Ten
         rates = double.loop_rates(rate, 1, 1)
         gains = double.log_gains(rate).exp()
         z = double.z_positions(rate)
+        more = double.rate_tables(rate)
     last = len(tables.frequencies) - 1
     stream["tables.gain"] = gains[..., 0, 0].float()
     stream["tables.offset"] = _integers(rates.scale_offset, OFFSET_BITS, torch.int16)
     stream["tables.factor"] = _integers(rates.mean_factor, FACTOR_BITS, torch.int32)
     stream["tables.reciprocal"] = _integers(rates.reciprocal, FACTOR_BITS, torch.int16)
     stream["tables.z_index"] = z[..., 0, 0].round().clamp(0, last).to(torch.uint8)
+    for name, positions in more.items():
+        stream[f"tables.{name}"] = positions.round().clamp(0, last).to(torch.uint8)
     for name, array in tables.to_arrays().items():
         stream[f"tables.coder.{name}"] = torch.from_numpy(array)
     return stream
@@ -77,13 +80,11 @@ def export_latent(
     network = {
         f"net.{k}": v if k == "deviations" or ".lap." in k else v.half()
         for k, v in model.state_dict().items()
-        if not k.startswith(("context.", "gains.", "z_scales."))
+        if not k.startswith(("context.", *model.only_training))
     }
     # What training continues from; the loop itself needs only the tables made of them.
     network |= {
-        f"train.{k}": v
-        for k, v in model.state_dict().items()
-        if k.startswith(("gains.", "z_scales."))
+        f"train.{k}": v for k, v in model.state_dict().items() if k.startswith(model.only_training)
     }
     card = Card(
         name=name,

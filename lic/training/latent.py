@@ -33,14 +33,42 @@ from lic.training.task import Progress, Start, Validation
 from lic.training.validation import MEASURES, curve, jpeg_curve, rate_change
 from lic.weights.store import Card
 
-__all__ = ["LatentTask"]
+__all__ = ["LatentTask", "Passing", "bits_of", "noisy"]
 
 _MS_SSIM_SCALE = 1300.0
 """Squared levels that 1 - MS-SSIM is worth: the ratio of CompressAI's lambdas for both losses."""
 
 
-def _bits(values: Tensor, positions: Tensor) -> Tensor:
+def bits_of(values: Tensor, positions: Tensor) -> Tensor:
+    """Return the bits of values whose tables stand at these positions."""
     return gaussian_bits(values, positions, SMALLEST_SCALE, LOG_STEPS_PER_NAT)
+
+
+class Passing:
+    """How one batch passes the transforms; families may remember between them what both need.
+
+    Args:
+        model: :class:`lic.networks.gains.GainModel`.
+
+    Attributes:
+        side_bits: ``(N,)`` bits of what is coded before the latents, or 0.
+        penalty: Added to the loss.
+    """
+
+    def __init__(self, model: Any):
+        self.model = model
+        self.side_bits: Tensor | float = 0.0
+        self.penalty: Tensor | float = 0.0
+
+    def analyse(self, levels: Tensor, rate: Tensor) -> Tensor:
+        """Return latents."""
+        y: Tensor = self.model.analyse(levels, rate)
+        return y
+
+    def synthesise(self, y_hat: Tensor, normalised: Tensor, rate: Tensor) -> Tensor:
+        """Return levels."""
+        levels: Tensor = self.model.synthesise(y_hat, normalised, rate)
+        return levels
 
 
 class LatentTask(ABC):
@@ -103,6 +131,10 @@ class LatentTask(ABC):
             raise UsageProblem("the weights' network has another shape than the recipe's")
         return state
 
+    def passing(self, model: nn.Module, x: Tensor, rounded: bool) -> Passing:
+        """Return how a batch passes the transforms; arguments as of :meth:`forward`."""
+        return Passing(model)
+
     def forward(
         self, model: nn.Module, x: Tensor, rate: Tensor, rounded: bool
     ) -> dict[str, Tensor]:
@@ -110,24 +142,27 @@ class LatentTask(ABC):
 
         Args:
             model: :class:`lic.networks.gains.GainModel`.
-            x: uint8 ``(N, 3, H, W)`` with sides that are multiples of 64.
+            x: uint8 ``(N, 3, H, W)`` with sides that are multiples of 64; a fourth channel tells
+                regions, see :func:`lic.training.data.load_pictures`.
             rate: ``(N,)`` in [0, 1].
             rounded: Estimate bits of rounded symbols (validation) or of noisy ones (training).
 
         Returns:
-            ``x_hat`` ``(N, 3, H, W)`` in levels around mid-grey; ``y_bits``, ``z_bits`` ``(N,)``.
+            ``x_hat`` and ``levels`` ``(N, 3, H, W)`` around mid-grey; ``y_bits``, ``z_bits``,
+            ``side_bits`` and ``penalty`` ``(N,)``.
         """
         assert isinstance(model, GainModel)
-        levels = x.to(torch.float32) - LEVELS / 2
+        passing = self.passing(model, x, rounded)
+        levels = x[:, :3].to(torch.float32) - LEVELS / 2
         levels = levels.contiguous(memory_format=torch.channels_last)
-        y = model.analyse(levels, rate)
+        y = passing.analyse(levels, rate)
         rates = model.loop_rates(rate, *y.shape[-2:])
         gain = model.log_gains(rate).exp()
         y = y * gain
         z = model.h_a(y * rates.reciprocal, rate)
         z_positions = model.z_positions(rate).expand_as(z)
         z_hat = round_ste(z)
-        z_bits = _bits(z_hat if rounded else _noisy(z), z_positions).flatten(1).sum(1)
+        z_bits = bits_of(z_hat if rounded else noisy(z), z_positions).flatten(1).sum(1)
         y_bits = torch.zeros_like(z_bits)
         parts = split(y)
 
@@ -139,19 +174,26 @@ class LatentTask(ABC):
             return symbols + means
 
         y_hat = model.context(z_hat, rates, quantise)
-        x_hat = model.synthesise(y_hat / gain, y_hat * rates.reciprocal, rate)
-        return {"x_hat": x_hat, "y_bits": y_bits, "z_bits": z_bits, "levels": levels}
+        x_hat = passing.synthesise(y_hat / gain, y_hat * rates.reciprocal, rate)
+        return {
+            "levels": levels,
+            "x_hat": x_hat,
+            "y_bits": y_bits,
+            "z_bits": z_bits,
+            "side_bits": passing.side_bits + torch.zeros_like(z_bits),
+            "penalty": passing.penalty + torch.zeros_like(z_bits),
+        }
 
     def _count(self, offset: Tensor, symbols: Tensor, positions: Tensor, rounded: bool) -> Tensor:
         """Return bits of each latent."""
         if rounded:
-            return _bits(symbols, positions)
+            return bits_of(symbols, positions)
         if not self.recipe.hard_rate:
-            return _bits(_noisy(offset), positions)
+            return bits_of(noisy(offset), positions)
         # Scales learn from the symbols that will be coded, values and means from noisy ones, whose
         # bits have a useful gradient.
-        soft = _bits(_noisy(offset), positions.detach())
-        return _bits(symbols.detach(), positions) + soft - soft.detach()
+        soft = bits_of(noisy(offset), positions.detach())
+        return bits_of(symbols.detach(), positions) + soft - soft.detach()
 
     def _choose(self, offset: Tensor, positions: Tensor) -> Tensor:
         """Choose symbols as the encoder will, with the gradient of the identity."""
@@ -162,7 +204,7 @@ class LatentTask(ABC):
             nearest = (offset + 0.5).floor()
             size = nearest.abs()
             smaller = (size - 1).clamp(min=0)
-            saved = _bits(size, positions) - _bits(smaller, positions)
+            saved = bits_of(size, positions) - bits_of(smaller, positions)
             lost = weight * (2 * (offset.abs() - size) + 1)
             chosen = torch.where((size > 0) & (lost < saved), smaller, size) * nearest.sign()
         return offset + (chosen - offset).detach()
@@ -186,16 +228,18 @@ class LatentTask(ABC):
         """Return the mean of (lambda * D + R) / lambda^tilt and figures for the log."""
         out = self.forward(model, x, rate, rounded=False)
         pixels = x.shape[2] * x.shape[3]
-        bpp = (out["y_bits"] + out["z_bits"]) / pixels
+        bpp = (out["y_bits"] + out["z_bits"] + out["side_bits"]) / pixels
         mse = F.mse_loss(out["x_hat"], out["levels"], reduction="none").flatten(1).mean(1)
         distortion = mse if self.recipe.loss == "mse" else self._dissimilarity(out)
         lmbda = lambda_of_rate(rate, self.recipe.lambdas)
         middle = math.sqrt(self.recipe.lambdas[0] * self.recipe.lambdas[1])
         loss = ((lmbda * distortion + bpp) * (lmbda / middle) ** -self.recipe.tilt).mean()
+        loss = loss + out["penalty"].mean()
         with torch.no_grad():
             figures = {
                 "bpp": float(bpp.mean()),
                 "z_bpp": float(out["z_bits"].mean()) / pixels,
+                "side_bpp": float(out["side_bits"].mean()) / pixels,
                 "psnr": float((10 * (LEVELS**2 / mse.clamp(min=1e-4)).log10()).mean()),
             }
         return loss, figures
@@ -215,9 +259,9 @@ class LatentTask(ABC):
         out = self.forward(model, x, torch.full((1,), rate, device=x.device), rounded=True)
         shown = (out["x_hat"] + LEVELS / 2).round().clamp(0, 255)
         pair = [t[0].permute(1, 2, 0).to(torch.uint8).cpu().numpy() for t in (x, shown)]
-        bits: dict[str, Any] = {k: float(out[k]) for k in ("y_bits", "z_bits")}
+        bits = sum(float(out[k]) for k in ("y_bits", "z_bits", "side_bits"))
         return {
-            "bpp": (bits["y_bits"] + bits["z_bits"]) / (height * width),
+            "bpp": bits / (height * width),
             "quality": self._quality(pair[0], pair[1]),
         }
 
@@ -274,5 +318,6 @@ def _tables(stored: dict[str, Tensor] | None) -> ProbabilityTables | None:
     return ProbabilityTables.from_arrays({k: v.numpy() for k, v in stored.items()})
 
 
-def _noisy(x: Tensor) -> Tensor:
+def noisy(x: Tensor) -> Tensor:
+    """Add the error of rounding, uniform in [-1/2, 1/2)."""
     return x + torch.rand_like(x) - 0.5

@@ -203,7 +203,7 @@ def train(
     where = torch.device(device)
     run = RunFolder(run_folder) if resume else RunFolder.create(run_folder, recipe)
     trainer = _Trainer(recipe, run, budget, where)
-    pictures = load_pictures(picture_files(data))
+    pictures = load_pictures(picture_files(data), masks=recipe.data.masks > 0)
     report(f"{len(pictures)} pictures, {sum(p[0].numel() for p in pictures) / 1e6:.0f} megapixels")
     held_out = load_pictures(picture_files(valid))[: recipe.data.valid_pictures]
     trainer.restore(pictures) if resume else trainer.start(pictures, initial)

@@ -11,6 +11,7 @@ from lic.training.hyperprior import HyperpriorTask
 from lic.training.prior import PriorTask
 from lic.training.restorer import RestorerTask
 from lic.training.rung_tuning import RungTask
+from lic.training.segpic import SegpicTask
 from lic.training.task import Task
 from lic.training.vqgan import VqganTask
 
@@ -24,6 +25,7 @@ def _vqgan(recipe: Recipe) -> Task:
 TASKS: dict[str, Callable[[Recipe], Task]] = {
     "acgc": AcgcTask,
     "hyperprior": HyperpriorTask,
+    "segpic": SegpicTask,
     "vqgan": _vqgan,
     "prior-transformer": PriorTask,
     "restorer-conv": RestorerTask,
