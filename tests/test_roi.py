@@ -54,6 +54,17 @@ def test_white_gets_the_bits_at_equal_size(gain):
     assert better[1] * gain < 0
 
 
+def test_a_mask_that_is_white_all_over_is_a_higher_quality():
+    """The transforms are told the rate of each place, not that of the picture."""
+    pixels = photo(192, 256)
+    white = np.full((192, 256), 255, np.uint8)
+    raised = lic.encode(pixels, quality=20, roi=white, roi_gain=40, **OPTIONS)
+    plain = lic.encode(pixels, quality=60, **OPTIONS)
+    assert abs(len(raised) - len(plain)) < 0.02 * len(plain) + 10
+    found = [psnr(pixels, lic.decode(data, **OPTIONS).pixels) for data in (raised, plain)]
+    assert abs(found[0] - found[1]) < 0.05
+
+
 def test_masks_that_do_not_fit_are_refused():
     with pytest.raises(InputError, match="10x10 pixels, the picture 96x64"):
         lic.encode(photo(64, 96), roi=mask(10, 10), **OPTIONS)

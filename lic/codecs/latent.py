@@ -46,11 +46,13 @@ class Side:
         calls: Symbols and their table numbers, int32 and uint8, as given to the coder.
         steps: The symbols as numbers for the transforms, float32.
         regions: ``(1, 2 h, 2 w)``, which of them each position at 1/8 resolution means.
+        rate: ``(1,)`` in [0, 1], that of the picture.
     """
 
     calls: tuple[tuple[np.ndarray, np.ndarray], ...] = ()
     steps: Tensor | None = None
     regions: Tensor | None = None
+    rate: Tensor | None = None
 
     @property
     def checked(self) -> list[np.ndarray]:
@@ -117,7 +119,7 @@ class LatentCodec(ABC):
         rate = _rate_bytes(byte, gain_map, plan.grid)
         levels = _padded(picture)
         side = self.describe(levels, byte, plan)
-        y = self.encode_latents(levels, side, byte, plan)
+        y = self.encode_latents(levels, side, rate, plan)
         payload, lengths, traces = self.code_latents(y, side, rate, byte, plan)
         check = symbol_check(*side.checked, *(a for t in traces for a in t.checked))
         stream = Stream(
@@ -158,7 +160,7 @@ class LatentCodec(ABC):
         rate = _rate_bytes(byte, None, plan.grid)
         levels = _padded(picture)
         side = self.describe(levels, byte, plan)
-        y = self.encode_latents(levels, side, byte, plan)
+        y = self.encode_latents(levels, side, rate, plan)
         return self.code_latents(y, side, rate, byte, plan)[2], y * self.loop.gain(rate), byte
 
     def symbols(self, picture: Picture, quality: float) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -198,12 +200,12 @@ class LatentCodec(ABC):
         """Latents to levels around mid-grey; ``rows`` tells where the strip is."""
         return self.model.synthesise(y_hat, normalised, rate)
 
-    def encode_latents(self, levels: Tensor, side: Side, byte: int, plan: Plan) -> Tensor:
+    def encode_latents(self, levels: Tensor, side: Side, rate: Tensor, plan: Plan) -> Tensor:
         """Picture to latents in levels, float32 ``(1, M, h, w)``."""
-        rate = torch.full((1,), byte / 255)
 
         def analyse(rows: Tensor, where: tuple[int, int]) -> Tensor:
-            return self.analyse(centred(rows), rate, side, where)
+            local = _rates(rate[where[0] : where[1]])
+            return self.analyse(centred(rows), local, side, where)
 
         return finite(self._strips(analyse, levels, plan, DOWNSAMPLING, 1))
 
@@ -293,16 +295,13 @@ class LatentCodec(ABC):
         return y_hat
 
     def _show(self, y_hat: Tensor, side: Side, rate: Tensor, plan: Plan, stream: Stream) -> Picture:
-        pixels = self.decode_picture(y_hat, side, rate, stream.quality, plan)
+        pixels = self.decode_picture(y_hat, side, rate, plan)
         if stream.grey:
             pixels = np.rint(pixels.mean(2, keepdims=True)).astype(np.uint8).repeat(3, axis=2)
         return Picture(pixels, stream.grey, stream.icc, stream.exif, stream.xmp)
 
-    def decode_picture(
-        self, y_hat: Tensor, side: Side, rate: Tensor, byte: int, plan: Plan
-    ) -> np.ndarray:
+    def decode_picture(self, y_hat: Tensor, side: Side, rate: Tensor, plan: Plan) -> np.ndarray:
         """Latents in quantiser steps to pixels, uint8 ``(H, W, 3)``."""
-        picture_rate = torch.full((1,), byte / 255)
 
         def synthesise(rows: Tensor, where: tuple[int, int]) -> Tensor:
             local = rate[where[0] : where[1]]
@@ -310,7 +309,7 @@ class LatentCodec(ABC):
             levels = self.synthesise(
                 (rows / self.loop.gain(local)).contiguous(memory_format=torch.channels_last),
                 normalised.contiguous(memory_format=torch.channels_last),
-                picture_rate,
+                _rates(local),
                 side,
                 where,
             )
@@ -376,6 +375,12 @@ def _padded(picture: Picture) -> Tensor:
 
 def _rate_byte(quality: float) -> int:
     return round(2.55 * min(100.0, max(0.0, quality)))
+
+
+def _rates(rate: Tensor) -> Tensor:
+    """Return rates in [0, 1] of rate bytes ``(h, w)``: ``(1,)`` where all are one."""
+    first = int(rate[0, 0])
+    return torch.full((1,), first / 255) if bool((rate == first).all()) else rate[None] / 255
 
 
 def _rate_bytes(byte: int, gain_map: np.ndarray | None, grid: tuple[int, int]) -> Tensor:

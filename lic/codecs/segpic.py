@@ -46,9 +46,9 @@ class SegpicCodec(LatentCodec):
     def describe(self, levels: Tensor, byte: int, plan: Plan) -> Side:
         """Picture to prototypes."""
         regions, present = self._regions(plan)
+        rate = torch.full((1,), byte / 255)
         if self._side_index is None:
             return Side(regions=regions)
-        rate = torch.full((1,), byte / 255)
 
         def features(rows: Tensor, _where: tuple[int, int]) -> Tensor:
             return self.model.features(centred(rows), rate)
@@ -61,14 +61,14 @@ class SegpicCodec(LatentCodec):
         calls = [(np.array([something], np.int32), np.array([_FLAG_TABLE], np.uint8))]
         if something:
             calls.append((symbols, self._indexes(byte, len(present))))
-        return Side(tuple(calls), steps, regions)
+        return Side(tuple(calls), steps, regions, rate)
 
     def read_side(self, coder: RangeDecoder, byte: int, plan: Plan) -> Side:
         """Decode prototypes."""
         regions, present = self._regions(plan)
         if self._side_index is None:
             return Side(regions=regions)
-        calls = []
+        calls, rate = [], torch.full((1,), byte / 255)
         steps = torch.zeros(1, self.model.shape.prototypes, self.model.shape.cells**2)
         indexes = np.array([_FLAG_TABLE], np.uint8)
         calls.append((coder.decode(indexes), indexes))
@@ -77,25 +77,25 @@ class SegpicCodec(LatentCodec):
             symbols = coder.decode(indexes)
             calls.append((symbols, indexes))
             steps[0, :, present] = torch.from_numpy(symbols.reshape(-1, len(present))).float()
-        return Side(tuple(calls), steps, regions)
+        return Side(tuple(calls), steps, regions, rate)
 
     def analyse(self, x: Tensor, rate: Tensor, side: Side, rows: tuple[int, int]) -> Tensor:
         """Levels to latents, told what the decoder knows about regions."""
-        return self.model.analyse(x, rate, lambda _: self._known(side, rate, rows))
+        return self.model.analyse(x, rate, lambda _: self._known(side, rows))
 
     def synthesise(
         self, y_hat: Tensor, normalised: Tensor, rate: Tensor, side: Side, rows: tuple[int, int]
     ) -> Tensor:
         """Latents to levels."""
-        known = self._known(side, rate, rows)
+        known = self._known(side, rows)
         return self.model.synthesise(y_hat, normalised, rate, known)
 
-    def _known(self, side: Side, rate: Tensor, rows: tuple[int, int]) -> Tensor:
+    def _known(self, side: Side, rows: tuple[int, int]) -> Tensor:
         assert side.regions is not None
         regions = side.regions[:, 2 * rows[0] : 2 * rows[1]]
         if side.steps is None:
             return torch.zeros(1, 0, *regions.shape[1:])
-        return self.model.known(side.steps, regions, rate)
+        return self.model.known(side.steps, regions, side.rate)
 
     def _regions(self, plan: Plan) -> tuple[Tensor, np.ndarray]:
         """Return the cell of each position at 1/8 resolution and the cells that there are."""

@@ -110,7 +110,7 @@ class GainModel(nn.Module):
 
         Args:
             levels: float32 ``(N, 3, 16 h, 16 w)`` around mid-grey.
-            rate: ``(N,)`` in [0, 1].
+            rate: ``(N,)`` in [0, 1], or ``(N, h, w)`` where it differs from place to place.
         """
         y: Tensor = self.g_a(levels, rate, self.deviations[None, :, None, None])
         return y
@@ -121,7 +121,7 @@ class GainModel(nn.Module):
         Args:
             y_hat: ``(N, M, h, w)`` in levels.
             normalised: The same in deviations.
-            rate: ``(N,)`` in [0, 1].
+            rate: As of :meth:`analyse`.
         """
         levels: Tensor = self.g_s(y_hat, normalised, rate)
         return levels

@@ -75,21 +75,35 @@ class LogKnots(nn.Module):
         self.log = nn.Parameter(start.clone())
 
     def log_rows(self, rate: Tensor) -> Tensor:
-        """Return logarithms ``(N, channels)`` for rates ``(N,)`` in [0, 1]."""
+        """Return logarithms ``(..., channels)`` for rates ``(...)`` in [0, 1]."""
         position = rate.clamp(0, 1) * (self.log.shape[0] - 1)
         low = position.floor().long().clamp(max=self.log.shape[0] - 2)
-        part = (position - low)[:, None].to(self.log.dtype)
+        part = (position - low)[..., None].to(self.log.dtype)
         return self.log[low] * (1 - part) + self.log[low + 1] * part
 
-    def forward(self, rate: Tensor) -> Tensor:
-        """Return factors shaped ``(N, channels, 1, 1)``."""
-        return self.log_rows(rate).exp()[:, :, None, None]
+    def forward(self, rate: Tensor, like: Tensor) -> Tensor:
+        """Return factors for features ``(N, channels, H, W)``, broadcast where rates are."""
+        rows = self.log_rows(rate).exp().to(like.dtype)
+        if rate.dim() == 1:
+            return rows[:, :, None, None]
+        return _enlarged(rows.permute(0, 3, 1, 2), like)
 
 
 def rate_plane(rate: Tensor, like: Tensor) -> Tensor:
-    """Return a constant plane ``(N, 1, H, W)`` with the rate mapped from [0, 1] to [-1, 1].
+    """Return a plane ``(N, 1, H, W)`` with the rate mapped from [0, 1] to [-1, 1].
 
     The value is (b - 128) / 128 for the rate byte b = 255 * rate, a multiple of 2^-7.
+
+    Args:
+        rate: ``(N,)`` in [0, 1], or ``(N, h, w)`` where it differs from place to place.
+        like: ``(N, C, H, W)``, H and W the same multiples of h and w.
     """
     value = ((rate * 255 - 128) / 128).to(like.dtype)
-    return value[:, None, None, None].expand(-1, 1, *like.shape[-2:])
+    if rate.dim() == 1:
+        return value[:, None, None, None].expand(-1, 1, *like.shape[-2:])
+    return _enlarged(value[:, None], like)
+
+
+def _enlarged(x: Tensor, like: Tensor) -> Tensor:
+    times = like.shape[-1] // x.shape[-1]
+    return x.repeat_interleave(times, 2).repeat_interleave(times, 3)

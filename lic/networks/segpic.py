@@ -165,7 +165,7 @@ class Segpic(GainModel):
 
         Args:
             levels: float32 ``(N, 3, 16 h, 16 w)`` around mid-grey.
-            rate: ``(N,)`` in [0, 1].
+            rate: ``(N,)`` in [0, 1], or ``(N, h, w)`` where it differs from place to place.
             describe: Makes features known; not called without prototypes.
         """
         y: Tensor = self.g_a(levels, rate, self.deviations[None, :, None, None], describe)

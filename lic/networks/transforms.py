@@ -60,7 +60,7 @@ class Analysis(nn.Module):
 
     def finish(self, u: Tensor, levels: Tensor, rate: Tensor, deviations: Tensor) -> Tensor:
         """Return latents ``(N, latents, h, w)`` of these features and of the linear path."""
-        u = u * self.fine_gain(rate).to(u.dtype)
+        u = u * self.fine_gain(rate, u)
         u = self.out(self.coarse(self.down(u)).to(self.out.weight.dtype))
         with torch.autocast(levels.device.type, enabled=False):
             blocks = F.pixel_unshuffle(self.lap(levels), 16)
@@ -102,7 +102,7 @@ class Synthesis(nn.Module):
     def finish(self, u: Tensor, y_hat: Tensor, rate: Tensor) -> Tensor:
         """Return levels ``(N, 3, 16 h, 16 w)`` of these features and of the linear path."""
         u = self.fine(u)
-        u = self.out((u * self.fine_gain(rate).to(u.dtype)).to(self.out.weight.dtype))
+        u = self.out((u * self.fine_gain(rate, u)).to(self.out.weight.dtype))
         with torch.autocast(y_hat.device.type, enabled=False):
             linear = self.lap(F.pixel_shuffle(self.linear(y_hat), 16))
             return linear + _RESIDUAL_LEVELS * F.pixel_shuffle(u.float(), 8)
