@@ -23,6 +23,7 @@ from lic.training.config import DataConfig, OptimiserConfig, Recipe, RestorerCon
 from lic.training.loop import train
 from lic.training.masks import packet_mask, random_mask
 from lic.training.restorer import RestorerTask
+from lic.training.vqgan import VqganTask
 from lic.training.weights import export_run, initial_state
 from lic.weights import find_weights
 
@@ -110,6 +111,30 @@ def test_a_trained_restorer_conceals(kind, tmp_path):
     assert mended.lost
     assert packets.mend(arrived, kind).picture == mended.picture
     assert packets.mend(arrived, "none").picture != mended.picture
+
+
+def test_a_decoder_learns_from_what_a_restorer_guesses():
+    card = find_weights("vqgan", path=TINY)
+    settings = Recipe(family="vqgan", vqgan=VqganConfig(stage="decoder", perceptual=0.0, lost=1.0))
+    task, codec = VqganTask(settings), VqganCodec(card)
+    codebook = codec.model.ladder.rung(6)
+    codewords = codebook[torch.randint(0, 64, (8, 6, 6))].permute(0, 3, 1, 2).contiguous()
+    rungs = torch.full((8,), 6.0)
+    torch.manual_seed(3)
+    plain, doubt = task._lose(codec.model, codewords, rungs)
+    task.restorer = Restorer(RestorerShape(**SHAPE, embed=codewords.shape[1]))
+    torch.manual_seed(3)
+    mended, trust = task._lose(codec.model, codewords, rungs)
+    changed = (mended != plain).any(1)
+    crops = changed.any((1, 2))
+    assert crops.any()
+    assert not crops.all()
+    assert not changed[doubt[:, 0] == 1].any()
+    assert torch.equal(trust[~crops], doubt[~crops])
+    assert ((trust > 0) & (trust < 1))[crops].any()
+    # Guesses are as long as codewords; how sure they are is in the trust.
+    length = mended.norm(dim=1)[changed]
+    assert torch.allclose(length, codebook.norm(dim=1).mean().expand_as(length), atol=1e-3)
 
 
 def test_unknown_restorers_are_named():

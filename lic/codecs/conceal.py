@@ -17,7 +17,14 @@ from lic.errors import UsageProblem, WeightsError
 from lic.networks.restorer import KINDS, Restorer, RestorerShape
 from lic.weights import Card, companions, load_tensors, network_state
 
-__all__ = ["CONCEALERS", "Concealer", "available_concealers", "concealer", "with_trust"]
+__all__ = [
+    "CONCEALERS",
+    "Concealer",
+    "available_concealers",
+    "concealer",
+    "restorer_of",
+    "with_trust",
+]
 
 CONCEALERS = ("none", "nearest", "mean", *KINDS)
 """By name: an empty hole, the nearest codeword that arrived, the mean of those around, networks."""
@@ -131,6 +138,17 @@ def _grow(codewords: Tensor, known: Tensor, one: Callable[[Tensor, Tensor], Tens
     return filled[None]
 
 
+def restorer_of(card: Card) -> Restorer:
+    """Return a trained restorer, frozen, in float32.
+
+    Raises:
+        WeightsError: Its weights are missing or changed.
+    """
+    model = Restorer(RestorerShape(**card.shape()))
+    model.load_state_dict(network_state(load_tensors(card)))
+    return model.eval().requires_grad_(False)
+
+
 class _Network:
     """A trained restorer.
 
@@ -140,9 +158,7 @@ class _Network:
 
     def __init__(self, card: Card):
         self.card = card
-        model = Restorer(RestorerShape(**card.shape()))
-        model.load_state_dict(network_state(load_tensors(card)))
-        self.model: Restorer = ready(model)
+        self.model: Restorer = ready(restorer_of(card))
 
     def __call__(
         self, codewords: Tensor, known: Tensor, codebook: Tensor, bits: int
@@ -152,7 +168,5 @@ class _Network:
                 f"restorer knows no rung of {2**bits} codewords", str(self.card.path)
             )
         trust = known.to(codewords)[None, None]
-        rung = torch.tensor([float(bits)])
-        found = _at(finite(self.model(codewords * trust, trust, rung)), ~known)
-        chance = self.model.logits(found, codebook, bits).softmax(1)
-        return _put(codewords, trust, known, *with_trust(chance @ codebook, codebook))
+        means = finite(self.model.expected(codewords, ~known[None], codebook, bits))
+        return _put(codewords, trust, known, *with_trust(means, codebook))

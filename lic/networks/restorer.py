@@ -124,6 +124,20 @@ class Restorer(nn.Module):
         distance = codebook.square().sum(1) / 2 - vectors @ codebook.T
         return -distance * self.log_scale[rung].exp()
 
+    def expected(self, codewords: Tensor, lost: Tensor, codebook: Tensor, rung: int) -> Tensor:
+        """Return the mean codeword, by its probability, at each lost position, ``(n, embed)``.
+
+        Args:
+            codewords: ``(N, embed, h, w)``; those of lost positions are not looked at.
+            lost: bool ``(N, h, w)``.
+            codebook: ``(K, embed)`` of one rung.
+            rung: Bits of its indices.
+        """
+        trust = (~lost).to(codewords)[:, None]
+        rungs = torch.full((len(codewords),), float(rung), device=codewords.device)
+        found = self(codewords * trust, trust, rungs).permute(0, 2, 3, 1)[lost]
+        return self.logits(found, codebook, rung).softmax(1) @ codebook
+
     def use_bfloat16(self) -> None:
         """Keep all layers but the last in bfloat16."""
         self.stem.to(torch.bfloat16)

@@ -104,6 +104,8 @@ class VqganConfig:
         commitment: Weight of the squared distance between a vector and its codeword.
         continuous: Steps before the codebook starts from k-means of the encoder's vectors.
         lost: Part of the crops whose indices are partly lost or wrong (stage ``decoder``).
+        restorer: Weights of ``restorer-transformer``, by path, made for the same codebook: what it
+            guesses stands in for the lost indices of half of these crops (stage ``decoder``).
         adversarial: Weight of the hinge loss of a PatchGAN (not in stage ``codebook``), relative to
             the gradient of the others.
         adversarial_from: Part of the budget after which it acts; it learns a little earlier.
@@ -118,6 +120,7 @@ class VqganConfig:
     commitment: float = 0.25
     continuous: int = 100
     lost: float = 0.25
+    restorer: str = ""
     adversarial: float = 0.0
     adversarial_from: float = 0.5
 

@@ -122,8 +122,7 @@ class RestorerTask(GridTask):
             lost = torch.from_numpy(mask).to(device)[None]
             trust = 1 - lost[:, None].to(true)
             with torch.autocast(device.type, torch.bfloat16):
-                found = model(true, trust, rung).permute(0, 2, 3, 1)[lost]
-            guess = model.logits(found, codebook, bits).softmax(1) @ codebook
+                guess = model.expected(true, lost, codebook, bits).float()
             vectors, sure = with_trust(guess, codebook)
             restored, confidence = true.clone(), trust.clone()
             restored.permute(0, 2, 3, 1)[lost] = vectors

@@ -9,8 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lic.codecs.conceal import restorer_of, with_trust
 from lic.coding.mixing import TreeStart
 from lic.errors import UsageProblem
+from lic.networks.restorer import Restorer
 from lic.networks.vqgan import DOWNSAMPLING, Vqgan, VqganShape
 from lic.training.codebook import MovingCodebook, perplexity, spherical_kmeans
 from lic.training.config import Recipe
@@ -21,7 +23,7 @@ from lic.training.ladder import fit_ladder, fit_start
 from lic.training.picture_loss import PictureLoss
 from lic.training.rungs import RungFigures, measure_rungs
 from lic.training.task import Progress, Start, Validation
-from lic.weights.store import Card, network_state
+from lic.weights.store import Card, find_weights, network_state
 
 __all__ = ["VqganTask"]
 
@@ -40,6 +42,7 @@ class VqganTask:
         self.recipe, self.config = recipe, recipe.vqgan
         self.picture_loss = PictureLoss(recipe)
         self.codebook: MovingCodebook | None = None
+        self.restorer: Restorer | None = None
         self._has_ladder = self.config.stage == "decoder"
         self._goes_on = False
         self._start: list[Tensor] = []
@@ -91,6 +94,9 @@ class VqganTask:
         self.picture_loss.prepare(device)
         if self.config.stage == "decoder":
             model.encoder.requires_grad_(False)
+            if self.config.restorer:
+                card = find_weights("restorer-transformer", path=self.config.restorer)
+                self.restorer = restorer_of(card).to(device)
         elif self._goes_on:
             self.codebook = MovingCodebook(model.ladder.rung(self.config.bits).clone())
 
@@ -158,15 +164,15 @@ class VqganTask:
                 if bool(of_rung.any()):
                     indices = model.ladder.nearest(z[of_rung], bits)
                     codewords[of_rung] = model.ladder.look_up(indices, bits)
-            codewords, trust = self._lose(codewords)
+            codewords, trust = self._lose(model, codewords, rungs)
         x_hat = model.decoder(codewords, trust, rungs)
         return self.picture_loss.with_adversary(x, x_hat, progress.part)
 
-    def _lose(self, codewords: Tensor) -> tuple[Tensor, Tensor]:
+    def _lose(self, model: Vqgan, codewords: Tensor, rungs: Tensor) -> tuple[Tensor, Tensor]:
         """Take away some indices of some crops, as a channel does; returns the trust in the rest.
 
         Half of the lost ones are unknown, the others guessed wrong: they get a neighbour's codeword
-        and some trust.
+        and some trust. With a restorer, its guesses stand in for all of them in half of the crops.
         """
         n, _, h, w = codewords.shape
         trust = torch.ones(n, 1, h, w, device=codewords.device)
@@ -175,9 +181,19 @@ class VqganTask:
         lost = torch.rand_like(trust) < share
         guessed = lost & (torch.rand_like(trust) < 0.5)
         shift = [(-1, 0), (1, 0), (0, -1), (0, 1)][int(torch.randint(0, 4, ()))]
-        codewords = torch.where(guessed, codewords.roll(shift, (2, 3)), codewords)
+        known = torch.where(guessed, codewords.roll(shift, (2, 3)), codewords)
         doubt = torch.where(guessed, torch.rand_like(trust), torch.zeros_like(trust))
-        return codewords, torch.where(lost, doubt, trust)
+        trust = torch.where(lost, doubt, trust)
+        if self.restorer is not None:
+            mended = lost[:, 0] & (torch.rand(n, device=codewords.device) < 0.5)[:, None, None]
+            for bits in rungs[mended.any((1, 2))].unique().tolist():  # type: ignore[no-untyped-call]
+                here = mended & (rungs == bits)[:, None, None]
+                codebook = model.ladder.rung(int(bits))
+                means = self.restorer.expected(codewords, here, codebook, int(bits)).float()
+                vectors, sure = with_trust(means, codebook)
+                known.permute(0, 2, 3, 1)[here] = vectors.to(known)
+                trust[here[:, None]] = sure.to(trust)
+        return known, trust
 
     def after_step(self, model: nn.Module) -> None:
         """Move the codebook to the means of what was assigned to it."""
