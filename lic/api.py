@@ -5,10 +5,11 @@ Torch is imported by the first call that needs a network; ``read_info`` and ``is
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lic.container import FAMILIES, Stream, is_lic, is_packets, parse_stream
+from lic.container import FAMILIES, INDEX_CODERS, Stream, is_lic, is_packets, parse_stream
 from lic.container.packets import PACKETS_VERSION
 from lic.container.received import receive
 from lic.errors import LicError, UsageProblem
@@ -107,11 +108,16 @@ def load_codec(settings: EncodeOptions) -> Codec:
     """
     from lic.codecs.registry import LEARNED, codec_names, get_codec, packet_codec
 
-    if settings.codec not in LEARNED and settings.codec in codec_names():
+    if settings.codec not in LEARNED:
         known = ", ".join(LEARNED)
-        raise UsageProblem(
-            f"'{settings.codec}' writes no .lic files, it is for 'lic eval'; {known}"
-        )
+        kind, _, _ = settings.codec.partition(":")
+        if kind in (*codec_names(), "compressai"):
+            raise UsageProblem(
+                f"'{settings.codec}' writes no .lic files, it is for 'lic eval'; known: {known}"
+            )
+        near = difflib.get_close_matches(settings.codec.lower(), LEARNED, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"known: {known}"
+        raise UsageProblem(f"no codec '{settings.codec}'; {hint}")
     if settings.packets:
         return packet_codec(weights=settings.weights, threads=settings.threads)
     return get_codec(settings.codec, weights=settings.weights, threads=settings.threads)
@@ -236,8 +242,9 @@ def mend(
 
 def transcode(
     source: str | Path | bytes,
-    codebook_size: int,
+    codebook_size: int | None = None,
     *,
+    target_size: int | None = None,
     weights: str | None = None,
     max_pixels: int = DEFAULT_MAX_PIXELS,
     threads: int = 1,
@@ -247,17 +254,22 @@ def transcode(
     Args:
         source: A path or the bytes of a file.
         codebook_size: Codewords of the new file, a power of two.
+        target_size: Instead, bytes that the new file has at most; the largest codebook that fits.
         weights, max_pixels, threads: As :func:`decode`.
 
     Raises:
-        UsageProblem: The file is of another family, or its codebook is not larger.
+        UsageProblem: Neither or both are given, the file is of another family, its codebook is
+            not larger, or the target cannot be met.
         StreamError, LimitError, WeightsError, TypeError: As :func:`decode`.
     """
+    if (codebook_size is None) == (target_size is None):
+        raise UsageProblem("give one of codebook-size, target-size")
     codec, stream = open_stream(source, weights=weights, max_pixels=max_pixels, threads=threads)
     if not hasattr(codec, "transcode"):
         raise UsageProblem(f"a file of '{codec.name}' has no codebook; encode the picture again")
-    encoded: Encoded = codec.transcode(stream, codebook_size)
-    return encoded.data
+    if target_size is None:
+        return bytes(codec.transcode(stream, codebook_size).data)
+    return bytes(codec.transcode_to_size(stream, target_size).data)
 
 
 def read_info(
@@ -329,7 +341,8 @@ def _describe_packets(data: bytes, name: str | None, max_pixels: int) -> dict[st
 def _quality(stream: Stream) -> dict[str, Any]:
     if FAMILIES[stream.family] == "vqgan":
         coder, bits = divmod(stream.quality, 16)
-        return {"codebook_size": 2**bits, "index_coder": coder}
+        names = {number: name for name, number in INDEX_CODERS.items()}
+        return {"codebook_size": 2**bits, "index_coder": names.get(coder, str(coder))}
     return {"quality": round(stream.quality / 2.55, 2)}
 
 

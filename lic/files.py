@@ -23,7 +23,7 @@ def read_input(path: str) -> bytes:
 
     Raises:
         UsageProblem: A folder, or a file that does not exist.
-        InputError: Unreadable, or standard input that is closed or empty.
+        InputError: Unreadable.
     """
     if path == "-":
         return _read_stdin()
@@ -43,8 +43,6 @@ def _read_stdin() -> bytes:
         data = b"" if stream is None or stream.closed else stream.buffer.read()
     except OSError as error:
         raise InputError(error.strerror or "cannot be read", "standard input") from error
-    if not data:
-        raise InputError("standard input is empty")
     return data
 
 

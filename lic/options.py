@@ -82,6 +82,8 @@ class EncodeOptions:
                 raise UsageProblem(f"{name.replace('_', '-')} must be above 0")
         if not abs(self.roi_gain) <= MOST_ROI_GAIN:
             raise UsageProblem(f"roi-gain {self.roi_gain:g} is outside -49..49")
+        if self.roi is None and self.roi_gain != DEFAULT_ROI_GAIN:
+            raise UsageProblem("roi-gain goes with roi")
         if self.metadata not in _METADATA:
             raise UsageProblem(f"metadata '{self.metadata}' is not one of {', '.join(_METADATA)}")
 
@@ -101,6 +103,11 @@ class EncodeOptions:
         for name in ("codebook_size", "index_coder", "packets"):
             if getattr(self, name) not in (None, False) and self.codec != "vqgan":
                 raise UsageProblem(f"{name.replace('_', '-')} needs the codec vqgan")
+        size = self.codebook_size
+        if size is not None and (size < 1 or size & (size - 1)):
+            raise UsageProblem(f"codebook-size {size} is not a power of two")
+        if self.roi is not None and self.codec == "vqgan":
+            raise UsageProblem(f"'{self.codec}' has one quality a picture; roi needs another codec")
         if self.packets and self.index_coder is not None:
             raise UsageProblem("packets have an index coder of their own; leave index-coder out")
         if self.packets and self.metadata == "all":

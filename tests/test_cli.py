@@ -135,7 +135,8 @@ def test_output_never_is_the_input(folder, spelling):
         (["encode", "a.png", "-o", "x.lic", "--max-pixels", "100"], 5, "exceed --max-pixels"),
         (["decode", "a.lic", "-o", "x.docx"], 2, "suffix '.docx'"),
         (["decode", "a.lic", "-o", "x.png", "--weights", "nowhere"], 6, "no such weights"),
-        (["encode", "-", "-o", "x.lic"], 3, "standard input is empty"),
+        (["encode", "-", "-o", "x.lic"], 3, "standard input: is empty"),
+        (["decode", "-", "-o", "x.png"], 4, "standard input: is empty"),
         (["encode", "-", "-", "-o", "x.lic"], 2, "only once"),
     ],
 )  # fmt: skip

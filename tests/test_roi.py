@@ -54,6 +54,11 @@ def test_white_gets_the_bits_at_equal_size(gain):
     assert better[1] * gain < 0
 
 
+def test_a_gain_without_a_region_is_refused():
+    with pytest.raises(UsageProblem, match="roi-gain goes with roi"):
+        lic.encode(photo(64, 96), roi_gain=30, **OPTIONS)
+
+
 def test_a_mask_that_is_white_all_over_is_a_higher_quality():
     """The transforms are told the rate of each place, not that of the picture."""
     pixels = photo(192, 256)

@@ -108,6 +108,12 @@ def test_a_coarser_file_comes_from_a_finer_one_without_the_picture(codec):
     assert len(smaller.data) < len(encoded.data)
     with pytest.raises(UsageProblem, match="larger"):
         codec.transcode(parse_stream(smaller.data), 64)
+    fitted = codec.transcode_to_size(parse_stream(encoded.data), len(smaller.data))
+    assert fitted.data == smaller.data
+    whole = codec.transcode_to_size(parse_stream(encoded.data), len(encoded.data))
+    assert whole.data == encoded.data
+    with pytest.raises(UsageProblem, match="cannot be had in 9 bytes; 8 take"):
+        codec.transcode_to_size(parse_stream(encoded.data), 9)
 
 
 @pytest.mark.parametrize(

@@ -4,19 +4,36 @@ from __future__ import annotations
 
 import concurrent.futures
 import os
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import click
 
 from lic.errors import InputError, LicError, OutputError, UsageProblem
 from lic.files import check_output
 
-__all__ = ["Direction", "about_input", "each_file", "expand_inputs", "pair_files"]
+__all__ = ["Direction", "Size", "about_input", "each_file", "expand_inputs", "pair_files"]
 
 
 _OWN = frozenset([".lic", ".pkt"])
+_UNITS = {"": 1, "k": 1000, "m": 1000**2, "ki": 1024, "mi": 1024**2}
+
+
+class Size(click.ParamType):  # type: ignore[type-arg]
+    """A number of bytes, such as 20000, 20kB or 1.5MiB."""
+
+    name = "bytes"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> int:
+        parts = re.fullmatch(r"(\d+(?:\.\d+)?) ?(k|m|ki|mi)?b?", str(value).lower())
+        if parts is None:
+            self.fail(f"'{value}' is not a size such as 20000, 20kB or 1.5MB", param, ctx)
+        return int(float(parts[1]) * _UNITS[parts[2] or ""])
 
 
 @dataclass(frozen=True)
@@ -67,6 +84,8 @@ def pair_files(
         names = {source: Path(source) for source, _ in found if source != "-"}
         beside = _without_clash(names, way.suffix)
         pairs = [(source, str(beside.get(source, "-"))) for source, _ in found]
+    if any(target == "-" for _, target in pairs) and sys.stdout.isatty():
+        raise UsageProblem("would write a file to the terminal; give one with -o, or a pipe")
     # Where the derived output is the input itself, reading it first gives the better message.
     if not many and pairs[0][0] != pairs[0][1]:
         _check_exists(pairs[0][0])
@@ -153,7 +172,8 @@ def expand_inputs(inputs: Sequence[str], reads: frozenset[str]) -> list[tuple[st
             shown = [f for f in inside if not any(part.startswith(".") for part in f.parts)]
             fitting = [f for f in shown if f.suffix.lower() in reads]
             if not fitting:
-                raise InputError("holds no file with a suffix that fits", given)
+                wanted = "picture" if len(reads) > 2 else " or ".join(sorted(reads)) + " file"
+                raise InputError(f"holds no {wanted}", given)
             found += [(str(path / f), f) for f in fitting]
         else:
             found.append((given, Path(path.name)))
@@ -201,5 +221,5 @@ def each_file(
 
 
 def about_input(error: LicError, source: str) -> LicError:
-    """Name the input in an error that names nothing yet; standard input does so by itself."""
-    return error if source == "-" else error.about(source)
+    """Name the input in an error that names nothing yet."""
+    return error.about("standard input" if source == "-" else source)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 import time
 from dataclasses import replace
@@ -12,23 +11,13 @@ from typing import Any
 
 import click
 
-from lic.cli._inputs import Direction, each_file, pair_files
+from lic.cli._inputs import Direction, Size, each_file, pair_files
 
 __all__ = ["encode"]
 
-_UNITS = {"": 1, "k": 1000, "m": 1000**2, "ki": 1024, "mi": 1024**2}
 
-
-class _Size(click.ParamType):  # type: ignore[type-arg]
-    """A number of bytes, such as 20000, 20kB or 1.5MiB."""
-
-    name = "bytes"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> int:
-        parts = re.fullmatch(r"(\d+(?:\.\d+)?) ?(k|m|ki|mi)?b?", str(value).lower())
-        if parts is None:
-            self.fail(f"'{value}' is not a size such as 20000, 20kB or 1.5MB", param, ctx)
-        return int(float(parts[1]) * _UNITS[parts[2] or ""])
+_FAR_BELOW = 0.8
+"""Of a target, where it is worth saying that a codec has no more."""
 
 
 @click.command()
@@ -43,10 +32,11 @@ class _Size(click.ParamType):  # type: ignore[type-arg]
     "-q",
     "--quality",
     type=float,
-    help="0..100, higher is better and larger; 100 is about 1.5 bpp. [default: 50]",
+    help="0..100, higher is better and larger: 0.02 to 1.5 bpp; vqgan takes the nearest of its "
+    "ten codebooks. [default: 50]",
 )
 @click.option("--target-bpp", type=float, help="At most so many bits per pixel.")
-@click.option("--target-size", type=_Size(), help="At most so many bytes; 20kB and 1.5MB work.")
+@click.option("--target-size", type=Size(), help="At most so many bytes; 20kB and 1.5MB work.")
 @click.option("--target-psnr", type=float, help="At least so many dB.")
 @click.option(
     "--codec",
@@ -54,18 +44,19 @@ class _Size(click.ParamType):  # type: ignore[type-arg]
     show_default=True,
     help="Codec family: hyperprior, or vqgan for 0.008 to 0.04 bpp.",
 )
-@click.option("--codebook-size", type=int, help="vqgan: codewords, 8 to 4096, instead of -q.")
+@click.option("--codebook-size", type=int, help="vqgan: a power of two from 8 to 4096.")
 @click.option(
     "--index-coder",
     "--prior",
     "index_coder",
     type=click.Choice(["tree", "static", "uniform", "transformer"]),
-    help="vqgan: what foresees indices; transformer is smallest and slowest. [default: tree]",
+    help="vqgan: what foresees indices. transformer is smaller than tree and slow; static and "
+    "uniform are for comparison. [default: tree]",
 )
 @click.option(
     "--packets",
     is_flag=True,
-    help="vqgan: write datagrams for a channel that loses some (.pkt); a third larger or more.",
+    help="vqgan: write datagrams for a channel that loses some (.pkt); a third to a half larger.",
 )
 @click.option(
     "--payload",
@@ -145,6 +136,7 @@ def encode(ctx: click.Context, /, inputs: tuple[str, ...], **given: Any) -> None
         packets=given["packets"],
         payload=given["payload"],
         parity=given["parity"],
+        roi=given["roi"],
         roi_gain=given["roi_gain"],
     )
     force = given["force"]
@@ -164,7 +156,7 @@ def encode(ctx: click.Context, /, inputs: tuple[str, ...], **given: Any) -> None
         check_output(target, inputs=[source], force=force)
         atomic_write(target, encoded.data, force=force)
         if not given["quiet"]:
-            _report(name, target, picture, encoded, seconds, given["verbose"])
+            _report(name, target, picture, encoded, seconds, given)
 
     ctx.exit(each_file(pairs, work, force=force, jobs=given["jobs"]))
 
@@ -188,7 +180,7 @@ def _mask_for(roi: str | None, source: str) -> str | None:
 
 
 def _report(
-    name: str, target: str, picture: Any, encoded: Any, seconds: float, verbose: bool
+    name: str, target: str, picture: Any, encoded: Any, seconds: float, given: dict[str, Any]
 ) -> None:
     size = len(encoded.data)
     pixels = picture.width * picture.height
@@ -205,7 +197,10 @@ def _report(
         line = line.replace(", quality", f", codebook {encoded.details['codebook_size']}, quality")
     if "packets" in encoded.details:
         line += f", {_packets(encoded.details, picture)}"
-    if verbose:
+    target_bytes = given["target_size"] or (given["target_bpp"] or 0) * pixels / 8
+    if quality > 99.9 and size < _FAR_BELOW * target_bytes:
+        line += f", the best that {given['codec']} has"
+    if given["verbose"]:
         parts = {k: round(v / 8) for k, v in encoded.details.items() if k.endswith("_bits")}
         line += "; bytes " + ", ".join(f"{k.removesuffix('_bits')} {v}" for k, v in parts.items())
     print(line, file=sys.stderr)

@@ -79,4 +79,7 @@ def _packet_lines(v: dict[str, Any]) -> list[str]:
 
 
 def _quality(v: dict[str, Any]) -> str:
-    return f"quality {v['quality']:.0f}" if "quality" in v else f"codebook {v['codebook_size']}"
+    if "quality" in v:
+        return f"quality {v['quality']:.0f}"
+    coder = f", index coder {v['index_coder']}" if "index_coder" in v else ""
+    return f"codebook {v['codebook_size']}{coder}"

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from lic.cli._inputs import Direction, each_file, pair_files
+from lic.cli._inputs import Direction, Size, each_file, pair_files
 
 __all__ = ["transcode"]
 
@@ -17,7 +17,8 @@ __all__ = ["transcode"]
 @click.command()
 @click.argument("inputs", nargs=-1, required=True, metavar="IN...")
 @click.option("-o", "--output", required=True, metavar="OUT", help="File or folder; - for stdout.")
-@click.option("--codebook-size", type=int, required=True, help="Codewords of the new file.")
+@click.option("--codebook-size", type=int, help="Codewords, a power of two from 8 to 4096.")
+@click.option("--target-size", type=Size(), help="Or at most so many bytes; 1kB works.")
 @click.option("-f", "--force", is_flag=True, help="Replace existing files.")
 @click.option("-j", "--jobs", type=click.IntRange(1), default=1, help="Files at once.")
 @click.option(
@@ -28,13 +29,11 @@ __all__ = ["transcode"]
 )
 @click.option("--quiet", is_flag=True, help="Print errors only.")
 @click.pass_context
-def transcode(
-    ctx: click.Context, /, inputs: tuple[str, ...], output: str, codebook_size: int, **given: Any
-) -> None:
+def transcode(ctx: click.Context, /, inputs: tuple[str, ...], output: str, **given: Any) -> None:
     """Make smaller files of vqgan files: each index loses its last bits.
 
-    No network runs. A file that is encoded from the picture with the smaller codebook looks
-    better at the same size.
+    No network runs, and packet streams are not read. A file that is encoded from the picture with
+    the smaller codebook looks better at the same size.
     """
     from lic import api
     from lic.files import atomic_write, check_output, read_input
@@ -49,7 +48,8 @@ def transcode(
         data = read_input(source)
         smaller = api.transcode(
             data,
-            codebook_size,
+            given["codebook_size"],
+            target_size=given["target_size"],
             weights=given["weights"],
             max_pixels=limit,
             threads=os.cpu_count() or 1,
@@ -58,6 +58,8 @@ def transcode(
         atomic_write(target, smaller, force=force)
         if not given["quiet"]:
             name = "standard input" if source == "-" else Path(source).name
-            print(f"{name} -> {target}: {len(data)} -> {len(smaller)} bytes", file=sys.stderr)
+            told = f"{len(data)} -> {len(smaller)} bytes"
+            told += ", as it was" if smaller == data else ""
+            print(f"{name} -> {target}: {told}", file=sys.stderr)
 
     ctx.exit(each_file(pairs, work, force=force, jobs=given["jobs"]))

@@ -12,6 +12,7 @@ from lic.coding.mixing import TreeStart
 from lic.coding.order import r2_order
 from lic.coding.scatter import Hints, decode_scattered, encode_scattered, scattered_bits
 from lic.coding.tree import decode_tree, encode_tree, tree_bits
+from lic.container import INDEX_CODERS
 
 __all__ = [
     "CODERS",
@@ -22,9 +23,9 @@ __all__ = [
     "index_bits",
 ]
 
-CODERS = {"tree": 0, "static": 1, "uniform": 2, "transformer": 3}
-"""Numbers are part of the format: the high half of the quality byte. The last one needs a network
-of its own, see :mod:`lic.codecs.prior`."""
+CODERS = INDEX_CODERS
+"""Numbers are part of the format; ``transformer`` needs a network of its own, see
+:mod:`lic.codecs.prior`."""
 
 DEFAULT_CODER = "tree"
 

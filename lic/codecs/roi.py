@@ -31,7 +31,7 @@ def gain_map_of(codec: Codec, mask: Picture, picture: Picture, gain: float) -> n
         InputError: The mask has another size.
     """
     if not getattr(codec, "has_gains", False):
-        raise UsageProblem(f"'{codec.name}' has one quality a picture; roi needs gains")
+        raise UsageProblem(f"'{codec.name}' has one quality a picture; roi needs another codec")
     height, width = picture.height, picture.width
     if (mask.height, mask.width) != (height, width):
         raise InputError(

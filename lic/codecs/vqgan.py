@@ -278,6 +278,21 @@ class VqganCodec:
         written = self.write_indices(coarse, wanted, coder, plan, like=stream)
         return Encoded(write_stream(written), self._details(coarse, wanted, written))
 
+    def transcode_to_size(self, stream: Stream, size: int) -> Encoded:
+        """Drop as few bits as it takes to stay within ``size`` bytes.
+
+        Raises:
+            UsageProblem: Even the smallest codebook takes more.
+            StreamError: The file is damaged.
+        """
+        _, bits = self.read_indices(stream)
+        for fewer in range(bits, self.bottom - 1, -1):
+            encoded = self.transcode(stream, 2**fewer)
+            if len(encoded.data) <= size:
+                return encoded
+        smallest = len(encoded.data)
+        raise UsageProblem(f"cannot be had in {size} bytes; {2**self.bottom} take {smallest}")
+
     # -- many, figures ----------------------------------------------------------------------
 
     def encode_many(

@@ -3,12 +3,13 @@
 ``docs/format.md`` is the definition. What the payload means is the codec families' business.
 """
 
-from lic.container.header import FAMILIES, MAGIC, VERSION, is_lic
+from lic.container.header import FAMILIES, INDEX_CODERS, MAGIC, VERSION, is_lic
 from lic.container.packets import is_packets
 from lic.container.stream import Stream, parse_stream, write_stream
 
 __all__ = [
     "FAMILIES",
+    "INDEX_CODERS",
     "MAGIC",
     "VERSION",
     "Stream",

@@ -19,6 +19,7 @@ __all__ = [
     "FLAG_METADATA",
     "FLAG_TILES",
     "HEADER_FIELDS",
+    "INDEX_CODERS",
     "MAGIC",
     "VERSION",
     "Field",
@@ -34,6 +35,9 @@ VERSION = 0
 """Newest format version that is read, and the one that is written."""
 
 FAMILIES = {1: "hyperprior", 2: "acgc", 3: "segpic", 4: "vqgan"}
+
+INDEX_CODERS = {"tree": 0, "static": 1, "uniform": 2, "transformer": 3}
+"""Of ``vqgan``: the high half of the quality byte."""
 
 FLAG_METADATA, FLAG_GREY, FLAG_GAIN_MAP, FLAG_TILES = 1, 2, 4, 8
 _KNOWN_FLAGS = FLAG_METADATA | FLAG_GREY | FLAG_GAIN_MAP | FLAG_TILES
