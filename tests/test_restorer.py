@@ -138,5 +138,5 @@ def test_a_decoder_learns_from_what_a_restorer_guesses():
 
 
 def test_unknown_restorers_are_named():
-    with pytest.raises(UsageProblem, match="known: conv, transformer"):
+    with pytest.raises(UsageProblem, match="known: transformer, conv"):
         RestorerTask(Recipe(family="restorer-magic"))

@@ -10,6 +10,7 @@ import torch
 from conftest import SMALL, photo, untrained_card
 from PIL import Image
 
+from lic.codecs.plan import Plan
 from lic.codecs.registry import load_codec
 from lic.codecs.segpic import SegpicCodec
 from lic.container import parse_stream, write_stream
@@ -68,10 +69,12 @@ def test_nothing_to_say_costs_one_symbol(codec, monkeypatch):
     assert codec.decode(encoded.data) == encoded.reconstruction
 
 
-def test_cells_that_are_not_there_are_not_coded(codec):
-    small = codec.encode(Picture(photo(10, 10)), 50).details["side_bits"]
-    large = codec.encode(Picture(photo(130, 200)), 50).details["side_bits"]
-    assert 2 < small < large / 2
+@pytest.mark.parametrize(("size", "cells"), [((10, 10), 4), ((10, 200), 8), ((130, 200), 16)])
+def test_cells_that_are_not_there_are_not_coded(codec, size, cells):
+    plan = Plan(*size)
+    levels = torch.zeros(1, 3, *(16 * side for side in plan.grid), dtype=torch.uint8)
+    side = codec.describe(levels, 128, plan)
+    assert [symbols.size for symbols, _ in side.calls] == [1, 4 * cells]
 
 
 def test_prototypes_are_part_of_the_symbol_check(codec, monkeypatch):

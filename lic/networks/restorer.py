@@ -18,7 +18,7 @@ from lic.networks.layers import ResidualBlock
 
 __all__ = ["KINDS", "Restorer", "RestorerShape"]
 
-KINDS = ("conv", "transformer")
+KINDS = ("transformer", "conv")
 _RUNG_SCALE = 16.0
 
 
