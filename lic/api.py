@@ -5,7 +5,6 @@ Torch is imported by the first call that needs a network; ``read_info`` and ``is
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -106,7 +105,7 @@ def load_codec(settings: EncodeOptions) -> Codec:
         UsageProblem: No family of that name.
         WeightsError: The family's weights cannot be used.
     """
-    from lic.codecs.registry import LEARNED, codec_names, get_codec, packet_codec
+    from lic.codecs.registry import LEARNED, codec_names, get_codec, packet_codec, unknown_codec
 
     if settings.codec not in LEARNED:
         known = ", ".join(LEARNED)
@@ -115,9 +114,7 @@ def load_codec(settings: EncodeOptions) -> Codec:
             raise UsageProblem(
                 f"'{settings.codec}' writes no .lic files, it is for 'lic eval'; known: {known}"
             )
-        near = difflib.get_close_matches(settings.codec.lower(), LEARNED, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else f"known: {known}"
-        raise UsageProblem(f"no codec '{settings.codec}'; {hint}")
+        raise unknown_codec(settings.codec, LEARNED)
     if settings.packets:
         return packet_codec(weights=settings.weights, threads=settings.threads)
     return get_codec(settings.codec, weights=settings.weights, threads=settings.threads)

@@ -36,25 +36,7 @@ VQGAN = {
     "encoder_blocks": (1, 1, 1),
     "decoder_blocks": (1, 1, 1),
 }
-ACGC = {
-    "slices": (4, 4, 8),
-    "hyper_latents": 8,
-    "fine": 32,
-    "coarse": 32,
-    "analysis": (1, 1),
-    "synthesis": (1, 1),
-    "hyper": 16,
-    "channel": 8,
-    "inter": 8,
-    "anchors": 8,
-    "hidden": 16,
-    "growth": 8,
-    "knots": 3,
-}
-SEGPIC = HYPERPRIOR | {"prototypes": 4, "kernels": 8}
 RECIPES = {
-    "acgc": Recipe(family="acgc", network=ACGC),
-    "segpic": Recipe(family="segpic", network=SEGPIC),
     "hyperprior": Recipe(family="hyperprior", network=HYPERPRIOR),
     "vqgan": Recipe(
         family="vqgan", loss="l1", network=VQGAN, vqgan=VqganConfig(bits=8, perceptual=0.0)

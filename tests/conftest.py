@@ -14,7 +14,21 @@ import pytest
 FAMILIES = ("hyperprior", "vqgan")
 """Every family that has tiny test weights; suites run over all of them."""
 
+_HYPERPRIOR = {
+    "latents": 16,
+    "hyper_latents": 8,
+    "fine": 16,
+    "coarse": 16,
+    "analysis": (1, 1),
+    "synthesis": (1, 1),
+    "hyper": 16,
+    "width": 16,
+    "hidden": 16,
+    "knots": 3,
+}
+
 SMALL = {
+    "hyperprior": _HYPERPRIOR,
     "acgc": {
         "slices": (4, 4, 8),
         "hyper_latents": 8,
@@ -30,20 +44,7 @@ SMALL = {
         "growth": 8,
         "knots": 3,
     },
-    "segpic": {
-        "latents": 16,
-        "hyper_latents": 8,
-        "fine": 16,
-        "coarse": 16,
-        "analysis": (1, 1),
-        "synthesis": (1, 1),
-        "hyper": 16,
-        "width": 16,
-        "hidden": 16,
-        "knots": 3,
-        "prototypes": 4,
-        "kernels": 8,
-    },
+    "segpic": _HYPERPRIOR | {"prototypes": 4, "kernels": 8},
 }
 """Networks that tests make themselves."""
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import photo
+from conftest import SMALL, photo
 from PIL import Image
 
 from lic.codecs.registry import load_codec
@@ -25,18 +25,7 @@ from lic.training.plot import plot_run
 from lic.training.weights import export_run, initial_state, load_run
 
 CONFIG = Path(__file__).parent.parent / "configs" / "hyperprior.toml"
-TINY = {
-    "latents": 16,
-    "hyper_latents": 8,
-    "fine": 16,
-    "coarse": 16,
-    "analysis": (1, 1),
-    "synthesis": (1, 1),
-    "hyper": 16,
-    "width": 16,
-    "hidden": 16,
-    "knots": 3,
-}
+TINY = SMALL["hyperprior"]
 
 
 def recipe(**changes) -> Recipe:

@@ -55,6 +55,9 @@ class CodingLoop:
         context: Architecture, to be frozen with the stored integers.
         stream: Stream tensors by name, as :func:`lic.training.export` makes them.
 
+    Attributes:
+        side_index: Table numbers by rate byte of what a family codes before z, if it does.
+
     Raises:
         WeightsError: Tensors are missing, have a wrong shape, or break the exactness bound.
     """
@@ -71,6 +74,7 @@ class CodingLoop:
             self._factor = stream["tables.factor"]
             self._reciprocal = stream["tables.reciprocal"]
             self._z_index = stream["tables.z_index"].numpy()
+            self.side_index = stream.get("tables.side_index")
             arrays = {
                 k.removeprefix("tables.coder."): v.numpy()
                 for k, v in stream.items()

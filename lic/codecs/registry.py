@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ __all__ = [
     "learned_codec",
     "load_codec",
     "packet_codec",
+    "unknown_codec",
 ]
 
 LEARNED = ("hyperprior", "acgc", "segpic", "vqgan")
@@ -78,9 +79,14 @@ def get_codec(name: str, *, weights: str | Path | None = None, threads: int = 1)
 
     if name in CLASSIC:
         return CLASSIC[name]()
-    near = difflib.get_close_matches(name, codec_names(), n=1)
-    hint = f"; did you mean '{near[0]}'?" if near else f"; known: {', '.join(codec_names())}"
-    raise UsageProblem(f"no codec '{name}'{hint}")
+    raise unknown_codec(name, codec_names())
+
+
+def unknown_codec(name: str, known: Sequence[str]) -> UsageProblem:
+    """Return the error for a name that is none of ``known``; the nearest one is named."""
+    near = difflib.get_close_matches(name.lower(), known, n=1)
+    hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}"
+    return UsageProblem(f"no codec '{name}'; {hint}")
 
 
 def packet_codec(

@@ -18,7 +18,6 @@ from lic.codecs.plan import DOWNSAMPLING, Plan, finite
 from lic.coding.range_coder import RangeDecoder
 from lic.networks.region import cell_numbers, prototypes_of
 from lic.networks.segpic import Segpic, SegpicShape
-from lic.weights import Card, load_tensors
 
 __all__ = ["SegpicCodec"]
 
@@ -34,10 +33,6 @@ class SegpicCodec(LatentCodec):
     name = "segpic"
     number = 3
 
-    def __init__(self, card: Card | None = None, threads: int = 1):
-        super().__init__(card, threads)
-        self._side_index = load_tensors(self.card).get("tables.side_index")
-
     @staticmethod
     def networks(shape: dict[str, Any]) -> Segpic:
         """Return the networks of a card's shape."""
@@ -46,9 +41,9 @@ class SegpicCodec(LatentCodec):
     def describe(self, levels: Tensor, byte: int, plan: Plan) -> Side:
         """Picture to prototypes."""
         regions, present = self._regions(plan)
-        rate = torch.full((1,), byte / 255)
-        if self._side_index is None:
+        if self.loop.side_index is None:
             return Side(regions=regions)
+        rate = torch.full((1,), byte / 255)
 
         def features(rows: Tensor, _where: tuple[int, int]) -> Tensor:
             return self.model.features(centred(rows), rate)
@@ -66,7 +61,7 @@ class SegpicCodec(LatentCodec):
     def read_side(self, coder: RangeDecoder, byte: int, plan: Plan) -> Side:
         """Decode prototypes."""
         regions, present = self._regions(plan)
-        if self._side_index is None:
+        if self.loop.side_index is None:
             return Side(regions=regions)
         calls, rate = [], torch.full((1,), byte / 255)
         steps = torch.zeros(1, self.model.shape.prototypes, self.model.shape.cells**2)
@@ -104,5 +99,5 @@ class SegpicCodec(LatentCodec):
         return regions, np.unique(regions.numpy())
 
     def _indexes(self, byte: int, cells: int) -> np.ndarray:
-        assert self._side_index is not None
-        return self._side_index[byte].numpy().repeat(cells)
+        assert self.loop.side_index is not None
+        return self.loop.side_index[byte].numpy().repeat(cells)

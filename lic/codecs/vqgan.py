@@ -272,6 +272,9 @@ class VqganCodec:
         wanted = self.rung_of(0, codebook_size)
         if wanted > bits:
             raise UsageProblem(f"the file has a codebook of {2**bits}; {2**wanted} is larger")
+        return self._coarser(stream, indices, bits, wanted)
+
+    def _coarser(self, stream: Stream, indices: np.ndarray, bits: int, wanted: int) -> Encoded:
         coarse = indices >> (bits - wanted)
         coder = next(k for k, v in CODERS.items() if v == stream.quality >> 4)
         plan = Plan(stream.height, stream.width, self.step)
@@ -285,9 +288,9 @@ class VqganCodec:
             UsageProblem: Even the smallest codebook takes more.
             StreamError: The file is damaged.
         """
-        _, bits = self.read_indices(stream)
+        indices, bits = self.read_indices(stream)
         for fewer in range(bits, self.bottom - 1, -1):
-            encoded = self.transcode(stream, 2**fewer)
+            encoded = self._coarser(stream, indices, bits, fewer)
             if len(encoded.data) <= size:
                 return encoded
         smallest = len(encoded.data)
