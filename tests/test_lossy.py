@@ -16,7 +16,8 @@ from lic.codecs.classic import CLASSIC
 from lic.codecs.packeted import PacketCodec
 from lic.codecs.vqgan import VqganCodec
 from lic.errors import LicError, UsageProblem, WeightsError
-from lic.evaluation.lossy import Case, LossRow, mean_of, sweep_losses
+from lic.evaluation.lossy import mean_of, sweep_losses
+from lic.evaluation.lossy_rows import Case, LossRow
 from lic.evaluation.run_lossy import LossSettings
 from lic.evaluation.senders import FileSender, PacketSender
 from lic.pictures import Picture
@@ -86,9 +87,34 @@ def test_concealers_meet_the_same_losses(codec, pictures, tmp_path):
         if case.loss:
             other = "none" if conceal == "nearest" else "nearest"
             assert by[other, case, seed, image] == lost
-    again = sweep_losses([sender], cases, 3, files, ("psnr",), tmp_path, said.append, threads=2)
+    anew = {"threads": 2, "fresh": True}
+    again = sweep_losses([sender], cases, 3, files, ("psnr",), tmp_path, said.append, **anew)
     assert again == rows  # two pictures at once change nothing
     assert len((tmp_path / "per_loss.csv").read_text().splitlines()) == 1 + len(rows)
+
+
+def test_finished_pictures_are_kept_and_unfinished_ones_sent_again(codec, pictures, tmp_path):
+    sender = PacketSender(codec, 256, ("none",))
+    files, cases = sorted(pictures.iterdir()), [Case(0.0), Case(0.4)]
+
+    def run(sender=sender, seeds=2) -> tuple[list[LossRow], list[str]]:
+        said: list[str] = []
+        rows = sweep_losses([sender], cases, seeds, files, ("psnr",), tmp_path, said.append)
+        return rows, said
+
+    rows, said = run()
+    assert len(said) == 2
+    assert run() == (rows, ["2 pictures are there from an earlier run"])
+    state = tmp_path / "per_loss.json"
+    done = json.loads(state.read_text())
+    del done["pictures"]["1.png"]
+    state.write_text(json.dumps(done))  # as if cut off within the rows of the second picture
+    again, said = run()
+    assert again == rows
+    assert [line.split(":")[0] for line in said[1:]] == ["1.png"]
+    assert len((tmp_path / "per_loss.csv").read_text().splitlines()) == 1 + len(rows)
+    for other in ({"seeds": 1}, {"sender": PacketSender(codec, 128, ("none",))}):
+        assert len(run(**other)[1]) == 2
 
 
 def row(image: str, seed: int, value: float, conceal: str = "mean") -> LossRow:

@@ -117,7 +117,8 @@ def eval_(**given: Any) -> None:
     compressai:NAME[@bf16][:LEVEL[:CHECKPOINT]], which has random weights without CHECKPOINT, good
     for timing alone.
 
-    With --channel, --out gets per_loss.csv, losses.json and losses.png. vqgan sends packets; files
+    With --channel, --out gets per_loss.csv, losses.json and losses.png; pictures finished by an
+    earlier run with the same settings are kept. vqgan sends packets; files
     of other codecs are cut into pieces. A picture of which nothing can be shown counts as grey.
     """
     from lic.codecs.registry import get_codec
@@ -160,7 +161,7 @@ def _over_channels(given: dict[str, Any]) -> str:
     from lic.errors import UsageProblem
     from lic.evaluation.run_lossy import LossSettings, evaluate_losses
 
-    for name in ("published", "fresh", "at_bpp", "sheet", "log", "anchor", "curves"):
+    for name in ("published", "at_bpp", "sheet", "log", "anchor", "curves"):
         if given[name]:
             raise UsageProblem(f"--{name.replace('_bpp', '')} does not go with --channel")
     qualities = _numbers(given["qualities"])
@@ -193,6 +194,7 @@ def _over_channels(given: dict[str, Any]) -> str:
         data_root=given["data_root"],
         limit=given["limit"],
         threads=given["threads"],
+        fresh=given["fresh"],
     )
     return evaluate_losses(codecs, settings, lambda line: print(line, file=sys.stderr))
 

@@ -10,7 +10,7 @@ from lic.codecs.base import Codec
 
 __all__ = ["codec_identity", "file_digest"]
 
-_CODING_ROOMS = ("codecs", "coding", "container", "networks")
+_CODING_ROOMS = ("channel", "codecs", "coding", "container", "networks")
 
 
 def codec_identity(codec: Codec, threads: int) -> str:

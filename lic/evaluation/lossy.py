@@ -13,92 +13,18 @@ from pathlib import Path
 
 import numpy as np
 
-from lic.channel.channel import Channel
 from lic.codecs.plan import in_order
 from lic.evaluation.extras import optional
+from lic.evaluation.identity import file_digest
+from lic.evaluation.lossy_rows import COLUMNS, Case, LossRow, LossStore
 from lic.evaluation.metrics import METRICS
 from lic.evaluation.senders import Sender
-from lic.evaluation.tables import GrowingCsv
 from lic.pictures import Picture, read_picture
 
-__all__ = ["Case", "LossRow", "Mean", "mean_of", "sweep_losses"]
+__all__ = ["Mean", "mean_of", "sweep_losses"]
 
 _GREY = 128
 _RESAMPLES = 1000
-_COLUMNS = (
-    "sender",
-    "conceal",
-    "loss",
-    "burst",
-    "seed",
-    "image",
-    "packets",
-    "wire_bytes",
-    "bpp",
-    "lost",
-    "distance",
-    "shown",
-)
-
-
-@dataclass(frozen=True, order=True)
-class Case:
-    """A kind of channel.
-
-    Attributes:
-        loss: Share of datagrams lost, 0..1.
-        burst: Mean number lost in a row; 0 loses them independently.
-    """
-
-    loss: float
-    burst: float = 0.0
-
-    def channel(self) -> Channel:
-        """Return it."""
-        return Channel(loss=self.loss, burst=self.burst if self.burst and self.loss else None)
-
-    def __str__(self) -> str:
-        kind = f"bursts of {self.burst:g}" if self.burst else "independent"
-        return f"{100 * self.loss:g} % {kind}"
-
-
-@dataclass(frozen=True)
-class LossRow:
-    """One picture over one channel once, shown by one concealer.
-
-    Attributes:
-        sender, conceal: Names.
-        case, seed: The channel.
-        image: File name.
-        packets, wire_bytes: Datagrams sent and their bytes, headers included.
-        bpp: Of these bytes.
-        lost: Share of indices or bytes that did not arrive.
-        distance: See :class:`lic.evaluation.senders.Shown`.
-        shown: Whether there was anything to show.
-        metrics: By name of ``METRICS``.
-    """
-
-    sender: str
-    conceal: str
-    case: Case
-    seed: int
-    image: str
-    packets: int
-    wire_bytes: int
-    bpp: float
-    lost: float
-    distance: float | None
-    shown: bool
-    metrics: dict[str, float | None]
-
-    def line(self) -> dict[str, object]:
-        """Return the line of ``per_loss.csv``."""
-        own = {c: getattr(self, c) for c in _COLUMNS if c not in ("loss", "burst")}
-        distance = "" if self.distance is None else round(self.distance, 5)
-        rounded = {"bpp": round(self.bpp, 5), "lost": round(self.lost, 5), "distance": distance}
-        values = {k: "" if v is None else round(v, 5) for k, v in self.metrics.items()}
-        case = {"loss": self.case.loss, "burst": self.case.burst, "shown": int(self.shown)}
-        return own | rounded | case | values
 
 
 def sweep_losses(
@@ -110,6 +36,8 @@ def sweep_losses(
     out: Path,
     say: Callable[[str], None],
     threads: int = 1,
+    *,
+    fresh: bool = False,
 ) -> list[LossRow]:
     """Send every picture over every channel, ``seeds`` times, and measure what is shown.
 
@@ -119,13 +47,12 @@ def sweep_losses(
         seeds: Repetitions.
         files: Pictures.
         metrics: Keys of ``METRICS``.
-        out: Folder, gets ``per_loss.csv``, a picture at a time.
+        out: Folder, gets ``per_loss.csv``, a picture at a time; pictures that an earlier run with
+            the same settings finished there are not sent again.
         say: Gets a line a picture.
         threads: Pictures at once.
+        fresh: Keep no row of an earlier run.
     """
-    rows: list[LossRow] = []
-    table = GrowingCsv(out / "per_loss.csv", (*_COLUMNS, *metrics))
-    table.replace([])
 
     def one(task: tuple[int, Path]) -> list[LossRow]:
         torch.set_num_threads(1)  # of this thread
@@ -138,12 +65,17 @@ def sweep_losses(
         ]
 
     torch = optional("torch")
-    found = in_order(one, list(enumerate(files)), threads)
-    for file, fresh in zip(files, found, strict=True):
-        table.append(row.line() for row in fresh)
-        rows += fresh
-        say(f"{file.name}: decoded {len(fresh)} times")
-    return rows
+    settings = [[s.name, s.identity, s.concealers] for s in senders]
+    state = repr((settings, [str(c) for c in cases], seeds, list(metrics)))
+    pictures = {f.name: f"{number} {file_digest(f)}" for number, f in enumerate(files)}
+    store = LossStore(out, metrics, state, pictures, fresh=fresh)
+    left = [(n, f) for n, f in enumerate(files) if f.name not in store.rows]
+    if len(left) < len(files):
+        say(f"{len(files) - len(left)} pictures are there from an earlier run")
+    for (_, file), found in zip(left, in_order(one, left, threads), strict=True):
+        store.add(file.name, found)
+        say(f"{file.name}: decoded {len(found)} times")
+    return [row for file in files for row in store.rows[file.name]]
 
 
 def _rows_of(
@@ -228,7 +160,7 @@ def mean_of(
 def _by_picture(rows: Sequence[LossRow], metric: str) -> dict[str, float]:
     grouped: dict[str, list[float]] = {}
     for image, group in itertools.groupby(sorted(rows, key=lambda r: r.image), lambda r: r.image):
-        own = [getattr(r, metric) if metric in _COLUMNS else r.metrics[metric] for r in group]
+        own = [getattr(r, metric) if metric in COLUMNS else r.metrics[metric] for r in group]
         known = [v for v in own if v is not None]
         if known:
             grouped[image] = known

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from lic.evaluation.extras import optional
-from lic.evaluation.lossy import Case, LossRow, Mean, mean_of
+from lic.evaluation.lossy import Mean, mean_of
+from lic.evaluation.lossy_rows import Case, LossRow
 from lic.evaluation.metrics import METRICS
 from lic.evaluation.plots import save_figure
 

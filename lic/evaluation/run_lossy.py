@@ -14,8 +14,9 @@ from lic.evaluation import report
 from lic.evaluation.datasets import find_dataset
 from lic.evaluation.environment import environment
 from lic.evaluation.extras import optional
-from lic.evaluation.lossy import Case, sweep_losses
+from lic.evaluation.lossy import sweep_losses
 from lic.evaluation.lossy_report import loss_summary, loss_table, plot_losses
+from lic.evaluation.lossy_rows import Case
 from lic.evaluation.senders import FileSender, PacketSender, Sender
 
 __all__ = ["LossSettings", "evaluate_losses"]
@@ -40,6 +41,7 @@ class LossSettings:
         data_root: Folder of named sets; ``$LIC_DATA`` when ``None``.
         limit: Use only so many pictures.
         threads: Pictures at once.
+        fresh: Keep no row of an earlier run.
     """
 
     dataset: str
@@ -56,6 +58,7 @@ class LossSettings:
     data_root: str | None = None
     limit: int | None = None
     threads: int = 1
+    fresh: bool = False
 
     def __post_init__(self) -> None:
         for name in self.concealers:
@@ -94,7 +97,15 @@ def evaluate_losses(
     senders = [s for name, codec in codecs.items() for s in _senders(name, codec, settings)]
     metrics, out = settings.metrics, settings.out
     rows = sweep_losses(
-        senders, settings.cases(), settings.seeds, files, metrics, out, say, settings.threads
+        senders,
+        settings.cases(),
+        settings.seeds,
+        files,
+        metrics,
+        out,
+        say,
+        settings.threads,
+        fresh=settings.fresh,
     )
     meta = environment() | {
         "dataset": settings.dataset,

@@ -17,7 +17,10 @@ from lic.codecs.packeted import PacketCodec
 from lic.container.packets import read_packets, write_packets
 from lic.container.received import receive
 from lic.errors import InputError, NothingReceived
+from lic.evaluation.identity import codec_identity
+from lic.networks.restorer import KINDS
 from lic.pictures import Picture
+from lic.weights import companions
 
 __all__ = ["FileSender", "PacketSender", "Sender", "Shown"]
 
@@ -47,9 +50,11 @@ class Sender(Protocol):
     Attributes:
         name: In results.
         concealers: Names of what stands in for losses.
+        identity: One line that changes whenever what it sends or shows may change.
     """
 
     name: str
+    identity: str
     concealers: tuple[str, ...]
 
     def send(self, picture: Picture) -> list[bytes]:
@@ -80,8 +85,12 @@ class PacketSender:
         parity: int = 0,
     ):
         self.codec, self.size, self.concealers = codec, codebook_size, concealers
+        card = codec.codec.card
         self.payload, self.parity = payload, parity
         self.name = f"{codec.name}+{parity}" if parity else codec.name
+        networks = (c.sha256 for kind in KINDS for c in companions(card, f"restorer-{kind}")[:1])
+        own = f"codebook {codebook_size} payload {payload} parity {parity}"
+        self.identity = " ".join((codec_identity(codec.codec, 1), own, *networks))
 
     def send(self, picture: Picture) -> list[bytes]:
         """Return the datagrams of a picture."""
@@ -132,6 +141,7 @@ class FileSender:
 
     def __init__(self, name: str, codec: Codec, quality: float, payload: int = 128):
         self.name, self.codec, self.quality, self.payload = name, codec, quality, payload
+        self.identity = f"{codec_identity(codec, 1)} quality {quality:g} payload {payload}"
 
     def send(self, picture: Picture) -> list[bytes]:
         """Return the file of a picture in pieces; a number of two bytes goes before each."""
