@@ -1,4 +1,4 @@
-"""Make the tiny weights that tests and golden files use: under 300 kB, trained for a minute.
+"""Make the tiny weights that tests and golden files use: some hundred kB, trained for a minute.
 
 Usage: python scripts/make_test_weights.py FAMILY TRAIN_DIR VALID_DIR OUTDIR
 
@@ -7,47 +7,30 @@ Run once a format version; golden files depend on the result, so it is committed
 
 from __future__ import annotations
 
+import json
 import sys
 import tempfile
-from dataclasses import replace
+from pathlib import Path
 
-from lic.training.config import DataConfig, OptimiserConfig, Recipe, VqganConfig
+from lic.training.config import DataConfig, OptimiserConfig, Recipe, SegpicConfig, VqganConfig
 from lic.training.loop import train
 from lic.training.run import RunFolder
 from lic.training.weights import export_run
 
 SECONDS = 60.0
-HYPERPRIOR = {
-    "latents": 16,
-    "hyper_latents": 8,
-    "fine": 16,
-    "coarse": 16,
-    "analysis": (1, 1),
-    "synthesis": (1, 1),
-    "hyper": 16,
-    "width": 16,
-    "hidden": 16,
-    "knots": 3,
-}
-VQGAN = {
-    "top": 8,
-    "encoder": (8, 16, 32),
-    "decoder": (16, 16, 32),
-    "encoder_blocks": (1, 1, 1),
-    "decoder_blocks": (1, 1, 1),
-}
-RECIPES = {
-    "hyperprior": Recipe(family="hyperprior", network=HYPERPRIOR),
-    "vqgan": Recipe(
-        family="vqgan", loss="l1", network=VQGAN, vqgan=VqganConfig(bits=8, perceptual=0.0)
-    ),
+SHAPES = Path(__file__).parents[1] / "tests" / "shapes.json"
+SPECIAL = {
+    "vqgan": {"loss": "l1", "vqgan": VqganConfig(bits=8, perceptual=0.0)},
+    "segpic": {"segpic": SegpicConfig(consistency=0.0)},
 }
 
 
 def main(family: str, data: str, valid: str, out: str) -> None:
     """Train and export ``tiny-FAMILY``."""
-    recipe = replace(
-        RECIPES[family],
+    recipe = Recipe(
+        family=family,
+        network=json.loads(SHAPES.read_text())[family],
+        **SPECIAL.get(family, {}),
         data=DataConfig(crop=64, batch=16, late_crop=64),
         optimiser=OptimiserConfig(name="muon", muon_lr=0.01),
         validate_every=SECONDS,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -11,44 +12,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import pytest
 
-FAMILIES = ("hyperprior", "vqgan")
-"""Every family that has tiny test weights; suites run over all of them."""
-
-_HYPERPRIOR = {
-    "latents": 16,
-    "hyper_latents": 8,
-    "fine": 16,
-    "coarse": 16,
-    "analysis": (1, 1),
-    "synthesis": (1, 1),
-    "hyper": 16,
-    "width": 16,
-    "hidden": 16,
-    "knots": 3,
-}
-
-SMALL = {
-    "hyperprior": _HYPERPRIOR,
-    "acgc": {
-        "slices": (4, 4, 8),
-        "hyper_latents": 8,
-        "fine": 32,
-        "coarse": 32,
-        "analysis": (2, 1),
-        "synthesis": (1, 2),
-        "hyper": 16,
-        "channel": 8,
-        "inter": 8,
-        "anchors": 8,
-        "hidden": 16,
-        "growth": 8,
-        "knots": 3,
-    },
-    "segpic": _HYPERPRIOR | {"prototypes": 4, "kernels": 8},
-}
-"""Networks that tests make themselves."""
-
 WEIGHTS = Path(__file__).parent / "weights"
+
+SMALL = json.loads(Path(__file__).with_name("shapes.json").read_text())
+"""Networks of tests, by family; those of scripts/make_test_weights.py."""
+
+FAMILIES = tuple(SMALL)
+"""Every family has tiny test weights; suites run over all of them."""
 
 
 def tiny_codec(family: str):

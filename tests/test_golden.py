@@ -26,14 +26,15 @@ COMMON = {
     "grey": (Picture(photo(40, 24)[:, :, :1].repeat(3, 2), grey=True), 50, {}),
     "profile": (Picture(photo(16, 48), icc=b"not a real profile"), 10, {}),
 }
+GAIN_MAP = (
+    Picture(photo(80, 70)),
+    40,
+    {"gain_map": np.array([[60, 0], [0, -30]], np.int8)},
+)
 OF_FAMILY = {
-    "hyperprior": {
-        "gain-map": (
-            Picture(photo(80, 70)),
-            40,
-            {"gain_map": np.array([[60, 0], [0, -30]], np.int8)},
-        ),
-    },
+    "hyperprior": {"gain-map": GAIN_MAP},
+    "acgc": {"gain-map": GAIN_MAP},
+    "segpic": {"gain-map": GAIN_MAP},
     "vqgan": {
         "static": (Picture(photo(80, 70)), 40, {"index_coder": "static"}),
         "uniform": (Picture(photo(80, 70)), 0, {"index_coder": "uniform", "codebook_size": 32}),

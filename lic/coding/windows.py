@@ -44,7 +44,8 @@ class Windows:
         """Undo :meth:`cut`."""
         (rows, columns), side, c = self._padded, self.side, tokens.shape[2]
         x = tokens.view(-1, rows // side, columns // side, side, side, c)
-        x = x.permute(0, 5, 1, 3, 2, 4).reshape(-1, c, rows, columns)
+        # Channels stay the innermost dimension in memory.
+        x = x.transpose(2, 3).reshape(-1, rows, columns, c).permute(0, 3, 1, 2)
         return x[:, :, self.shift :, self.shift :][:, :, : self.height, : self.width]
 
     def hidden(self, device: torch.device) -> Tensor | None:

@@ -4,15 +4,18 @@ r"""The ``acgc`` networks, after S2LIC: SwinV2 transforms between dense enhancem
 
           +-- lap, W_a unshuffle16 -------------+
     x' ---+                                     +--> y --- gain ---> AcgcContext (the coding loop)
-          +-- unshuffle8, Swin 1/8, Swin 1/16 --+
+          +-- unshuffle8, 1/8, 1/16 ------------+
 
 x' is the picture after :class:`lic.networks.enhance.DenseEnhancement`, which also ends the way back
-in reverse. Linear paths, gains and hyper-analysis are those of ``hyperprior``; what differs is what
-the paper is about: residual groups of SwinV2 blocks instead of convolutions, and the context.
+in reverse. At 1/8 and 1/16, residual blocks of convolutions come first, then residual groups of
+SwinV2 blocks. Convolutions, linear paths, gains and hyper-analysis are those of ``hyperprior``, so
+that its trained weights may be the start; what differs is what the paper is about: attention in
+the transforms, and the context.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass
 
 import torch
@@ -22,7 +25,7 @@ from lic.networks.acgc_context import AcgcContext
 from lic.networks.enhance import DenseEnhancement
 from lic.networks.gains import GainModel
 from lic.networks.hyperprior import HyperAnalysis
-from lic.networks.layers import Upsample
+from lic.networks.layers import Downsample, Upsample, numbered_blocks
 from lic.networks.swin import SwinGroup
 from lic.networks.transforms import FINE_INPUT, Analysis, Synthesis
 
@@ -39,8 +42,10 @@ class AcgcShape:
         slices: Channels of each slice of y, in the order of coding.
         hyper_latents: Channels of z.
         fine, coarse: Channels at 1/8 and 1/16 resolution, multiples of 32.
-        analysis: SwinV2 blocks of the analysis at 1/8 and 1/16.
-        synthesis: SwinV2 blocks of the synthesis at 1/16 and 1/8.
+        analysis: Residual blocks of convolutions of the analysis at 1/8 and 1/16.
+        synthesis: The same of the synthesis at 1/16 and 1/8.
+        swin_analysis, swin_synthesis: SwinV2 blocks behind them.
+        perceptron: Hidden channels of their perceptrons, for each channel.
         window: Side of the windows of attention, positions.
         growth: Channels that a layer of the dense enhancement adds.
         hyper, channel, inter, anchors, hidden: See
@@ -49,19 +54,22 @@ class AcgcShape:
         lapped: Filter across block borders, see :mod:`lic.networks.lapped`.
     """
 
-    slices: tuple[int, ...] = (16, 16, 32, 64, 128)
+    slices: tuple[int, ...] = (16, 16, 32, 64, 192)
     hyper_latents: int = 64
     fine: int = 128
     coarse: int = 192
     analysis: tuple[int, int] = (2, 2)
-    synthesis: tuple[int, int] = (2, 4)
+    synthesis: tuple[int, int] = (2, 3)
+    swin_analysis: tuple[int, int] = (1, 0)
+    swin_synthesis: tuple[int, int] = (1, 2)
+    perceptron: int = 1
     window: int = 8
-    growth: int = 32
+    growth: int = 16
     hyper: int = 128
     channel: int = 48
     inter: int = 32
-    anchors: int = 48
-    hidden: int = 192
+    anchors: int = 32
+    hidden: int = 160
     knots: int = 9
     lapped: bool = True
 
@@ -71,25 +79,31 @@ class AcgcShape:
         return sum(self.slices)
 
 
+def _stage(shape: AcgcShape, channels: int, convolved: int, swin: int) -> nn.Sequential:
+    parts = numbered_blocks(channels, convolved)
+    if swin:
+        heads = channels // _HEAD
+        parts["swin"] = SwinGroup(channels, swin, heads, shape.window, shape.perceptron)
+    return nn.Sequential(OrderedDict(parts))
+
+
 def _analysis(shape: AcgcShape) -> Analysis:
-    fine, coarse = shape.analysis
     return Analysis(
         shape,
         stem=nn.Conv2d(FINE_INPUT + 1, shape.fine, 1),
-        fine=SwinGroup(shape.fine, fine, shape.fine // _HEAD, shape.window),
-        down=nn.Conv2d(shape.fine, shape.coarse, 3, 2, 1),
-        coarse=SwinGroup(shape.coarse, coarse, shape.coarse // _HEAD, shape.window),
+        fine=_stage(shape, shape.fine, shape.analysis[0], shape.swin_analysis[0]),
+        down=Downsample(shape.fine, shape.coarse),
+        coarse=_stage(shape, shape.coarse, shape.analysis[1], shape.swin_analysis[1]),
     )
 
 
 def _synthesis(shape: AcgcShape) -> Synthesis:
-    coarse, fine = shape.synthesis
     return Synthesis(
         shape,
-        stem=nn.Conv2d(shape.latents + 1, shape.coarse, 3, padding=1),
-        coarse=SwinGroup(shape.coarse, coarse, shape.coarse // _HEAD, shape.window),
+        stem=nn.Conv2d(shape.latents + 1, shape.coarse, 1),
+        coarse=_stage(shape, shape.coarse, shape.synthesis[0], shape.swin_synthesis[0]),
         up=Upsample(shape.coarse, shape.fine),
-        fine=SwinGroup(shape.fine, fine, shape.fine // _HEAD, shape.window),
+        fine=_stage(shape, shape.fine, shape.synthesis[1], shape.swin_synthesis[1]),
     )
 
 

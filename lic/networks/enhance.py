@@ -44,7 +44,8 @@ class DenseEnhancement(nn.Module):
         return levels - self._features(levels)
 
     def _features(self, levels: Tensor) -> Tensor:
-        found = [(F.pixel_unshuffle(levels, _BLOCK) / _LEVELS).to(self.out.weight.dtype)]
+        blocks = (F.pixel_unshuffle(levels, _BLOCK) / _LEVELS).to(self.out.weight.dtype)
+        found = [blocks.contiguous(memory_format=torch.channels_last)]
         for layer in self.layers:
             found.append(F.leaky_relu(layer(torch.cat(found, dim=1)), 0.125))
         return _LEVELS * F.pixel_shuffle(self.out(torch.cat(found, dim=1)).float(), _BLOCK)

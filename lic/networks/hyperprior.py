@@ -18,6 +18,7 @@ Sources: mean-scale hyperprior, Minnen et al. 2018 (arXiv 1809.02736); gain rows
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass
 
 import torch
@@ -25,7 +26,7 @@ from torch import Tensor, nn
 
 from lic.networks.context import LatinContext
 from lic.networks.gains import GainModel
-from lic.networks.layers import Downsample, ResidualBlock, Upsample, rate_plane
+from lic.networks.layers import Downsample, Upsample, numbered_blocks, rate_plane
 from lic.networks.transforms import FINE_INPUT, Analysis, Synthesis
 
 __all__ = ["HyperAnalysis", "Hyperprior", "HyperpriorShape"]
@@ -61,7 +62,7 @@ class HyperpriorShape:
 
 
 def _blocks(channels: int, depth: int) -> nn.Sequential:
-    return nn.Sequential(*(ResidualBlock(channels, depth) for _ in range(depth)))
+    return nn.Sequential(OrderedDict(numbered_blocks(channels, depth)))
 
 
 def _analysis(shape: HyperpriorShape) -> Analysis:

@@ -6,7 +6,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["Downsample", "LogKnots", "ResidualBlock", "Upsample", "rate_plane", "zero_bias"]
+__all__ = [
+    "Downsample",
+    "LogKnots",
+    "ResidualBlock",
+    "Upsample",
+    "numbered_blocks",
+    "rate_plane",
+    "zero_bias",
+]
 
 _SLOPE = 0.125
 
@@ -41,6 +49,15 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.conv2(F.leaky_relu(self.conv1(x), _SLOPE))
+
+
+def numbered_blocks(channels: int, depth: int) -> dict[str, nn.Module]:
+    """Return residual blocks by number.
+
+    Families put layers with names before or behind them; the numbers stay those of ``hyperprior``,
+    whose trained blocks may stand in for them.
+    """
+    return {str(i): ResidualBlock(channels, depth) for i in range(depth)}
 
 
 class Downsample(nn.Sequential):

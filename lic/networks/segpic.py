@@ -15,6 +15,7 @@ a mask says in training and a cell of a grid in use, so nobody needs a mask to e
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -24,16 +25,16 @@ from torch import Tensor, nn
 from lic.networks.context import LOG_STEPS_PER_NAT, LatinContext
 from lic.networks.gains import SMALLEST_SCALE, GainModel
 from lic.networks.hyperprior import HyperAnalysis, HyperpriorShape
-from lic.networks.layers import Downsample, LogKnots, ResidualBlock, Upsample
+from lic.networks.layers import Downsample, LogKnots, Upsample, numbered_blocks
 from lic.networks.region import RegionAdaptive, ScaleAffine, spread
 from lic.networks.transforms import FINE_INPUT, Analysis, Synthesis
 
 __all__ = ["Describe", "Segpic", "SegpicShape"]
 
 _HIDDEN = 64
-_STEPS, _DEVIATION = 2.0, 0.27
-"""Of prototypes at the start of training, in quantiser steps and before: enough to say something,
-and the bits of a prototype are few beside those of the pixels that it serves."""
+_STEPS, _DEVIATION = (0.3, 3.0), 0.27
+"""Of prototypes at the start of training, in quantiser steps at rate 0 and 1, and before: their bits
+stay few beside those of the pixels that they serve."""
 
 
 Describe = Callable[[Tensor], Tensor]
@@ -60,8 +61,8 @@ class SegpicShape(HyperpriorShape):
     lapped: bool = True
 
 
-def _blocks(channels: int, depth: int) -> list[nn.Module]:
-    return [ResidualBlock(channels, depth) for _ in range(depth)]
+def _stage(*parts: dict[str, nn.Module]) -> nn.Sequential:
+    return nn.Sequential(OrderedDict(item for named in parts for item in named.items()))
 
 
 def _adaptive(shape: SegpicShape) -> RegionAdaptive | None:
@@ -78,9 +79,9 @@ class RegionAnalysis(Analysis):
         super().__init__(
             shape,
             stem=nn.Conv2d(FINE_INPUT + 1, shape.fine, 1),
-            fine=nn.Sequential(*_blocks(shape.fine, fine), *_affine(shape, shape.fine)),
+            fine=_stage(numbered_blocks(shape.fine, fine), _affine(shape, shape.fine)),
             down=Downsample(shape.fine, shape.coarse),
-            coarse=nn.Sequential(*_blocks(shape.coarse, coarse), *_affine(shape, shape.coarse)),
+            coarse=_stage(numbered_blocks(shape.coarse, coarse), _affine(shape, shape.coarse)),
         )
         if shape.prototypes:
             self.project = nn.Conv2d(shape.fine, shape.prototypes, 1)
@@ -103,9 +104,9 @@ class RegionSynthesis(Synthesis):
         super().__init__(
             shape,
             stem=nn.Conv2d(shape.latents + 1, shape.coarse, 1),
-            coarse=nn.Sequential(*_affine(shape, shape.coarse), *_blocks(shape.coarse, coarse)),
+            coarse=_stage(_affine(shape, shape.coarse), numbered_blocks(shape.coarse, coarse)),
             up=Upsample(shape.coarse, shape.fine),
-            fine=nn.Sequential(*_affine(shape, shape.fine), *_blocks(shape.fine, fine)),
+            fine=_stage(_affine(shape, shape.fine), numbered_blocks(shape.fine, fine)),
         )
         self.adapt = _adaptive(shape)
 
@@ -118,8 +119,8 @@ class RegionSynthesis(Synthesis):
         return self.finish(u, y_hat, rate)
 
 
-def _affine(shape: SegpicShape, channels: int) -> list[nn.Module]:
-    return [ScaleAffine(channels)] if shape.affine else []
+def _affine(shape: SegpicShape, channels: int) -> dict[str, nn.Module]:
+    return {"affine": ScaleAffine(channels)} if shape.affine else {}
 
 
 class Segpic(GainModel):
@@ -144,7 +145,8 @@ class Segpic(GainModel):
             ),
         )
         if shape.prototypes:
-            start = torch.full((shape.knots, shape.prototypes), _STEPS).log()
+            low, high = (math.log(steps) for steps in _STEPS)
+            start = torch.linspace(low, high, shape.knots)[:, None].repeat(1, shape.prototypes)
             self.side_gains = LogKnots(shape.knots, shape.prototypes, start - math.log(_DEVIATION))
             self.side_scales = LogKnots(shape.knots, shape.prototypes, start)
             self.expand = nn.Sequential(

@@ -20,6 +20,8 @@ _WARMEST = math.log(100.0)
 _BIAS_WIDTH = 128
 _BIAS_REACH = 16.0
 _TABLE_SIDE = 8.0
+_NEVER = -1e4
+_SHORTEST = 1e-6
 
 
 class _CosineAttention(nn.Module):
@@ -41,24 +43,33 @@ class _CosineAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``(N, h, w, C)`` of the same."""
-        windows = Windows(x.shape[1], x.shape[2], self.window, self.shift)
-        tokens = windows.cut(x.permute(0, 3, 1, 2))
-        parts = self.qkv(tokens).chunk(3, dim=2)
-        q, k, v = (p.unflatten(2, (self.heads, -1)).transpose(1, 2) for p in parts)
-        warmth = self.log_warmth.clamp(max=_WARMEST).exp()
-        cosines = F.normalize(q, dim=-1) @ F.normalize(k, dim=-1).transpose(-1, -2)
-        scores = cosines * warmth.to(cosines.dtype) + self._bias().to(cosines.dtype)
-        hidden = windows.hidden(x.device)
-        if hidden is not None:
-            scores = scores.view(len(x), -1, *scores.shape[1:])
-            scores = scores.masked_fill(hidden[None, :, None, None], -1e4).flatten(0, 1)
+        n, h, w, c = x.shape
+        windows = Windows(h, w, self.window, self.shift)
+        # All that is done position by position comes before the windows and their padding.
+        q, k, v = self.qkv(x).view(n, h, w, 3, self.heads, -1).unbind(3)
+        warmth = self.log_warmth.view(self.heads, 1).clamp(max=_WARMEST).exp()
+        parts = torch.stack([_unit(q) * warmth.to(q.dtype), _unit(k), v], dim=3)
+        tokens = windows.cut(parts.view(n, h, w, 3 * c).permute(0, 3, 1, 2))
+        q, k, v = tokens.view(*tokens.shape[:2], 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        scores = q @ k.transpose(-1, -2)
+        scores = scores.view(n, -1, *scores.shape[1:])
+        scores = (scores + self._bias(windows).to(scores.dtype)).flatten(0, 1)
         mixed = (scores.softmax(-1).to(v.dtype) @ v).transpose(1, 2).flatten(2)
-        return windows.join(self.out(mixed)).permute(0, 2, 3, 1)
+        found: Tensor = self.out(windows.join(mixed).permute(0, 2, 3, 1))
+        return found
 
-    def _bias(self) -> Tensor:
+    def _bias(self, windows: Windows) -> Tensor:
+        """Return what to add to scores, ``(1 or windows, heads, window^2, window^2)``."""
         table = _BIAS_REACH * torch.sigmoid(self.bias(self.offsets.to(self.qkv.weight.dtype)))
-        bias: Tensor = table.T[:, self.apart]
-        return bias
+        bias = table.T[:, self.apart][None]
+        hidden = windows.hidden(bias.device)
+        return bias if hidden is None else bias + _NEVER * hidden[:, None, None]
+
+
+def _unit(x: Tensor) -> Tensor:
+    """Return vectors of length 1 along the last dimension."""
+    length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+    return x * length.clamp(min=_SHORTEST).reciprocal().to(x.dtype)
 
 
 def _log_offsets(window: int) -> Tensor:
@@ -71,15 +82,13 @@ def _log_offsets(window: int) -> Tensor:
 class _SwinBlock(nn.Module):
     """x + norm(attention(x)), then x + norm(perceptron(x))."""
 
-    def __init__(self, channels: int, heads: int, window: int, shift: int, depth: int):
+    def __init__(self, channels: int, heads: int, window: int, shift: int, hidden: int):
         super().__init__()
         self.attention = _CosineAttention(channels, heads, window, shift)
         self.after_attention = nn.LayerNorm(channels)
-        self.inner = nn.Linear(channels, 4 * channels)
-        self.outer = nn.Linear(4 * channels, channels)
+        self.inner = nn.Linear(channels, hidden)
+        self.outer = nn.Linear(hidden, channels)
         self.after_perceptron = nn.LayerNorm(channels)
-        for norm in (self.after_attention, self.after_perceptron):
-            nn.init.constant_(norm.weight, (2 * depth) ** -0.5)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``(N, h, w, C)`` of the same."""
@@ -95,16 +104,24 @@ class SwinGroup(nn.Module):
         depth: Blocks.
         heads: Of attention.
         window: Side of the windows, positions.
+        ratio: Hidden channels of the perceptrons, for each channel.
     """
 
-    def __init__(self, channels: int, depth: int, heads: int, window: int = 8):
+    def __init__(self, channels: int, depth: int, heads: int, window: int = 8, ratio: int = 4):
         super().__init__()
         self.blocks = nn.Sequential(
             *(
-                _SwinBlock(channels, heads, window, window // 2 * (i % 2), depth)
+                _SwinBlock(channels, heads, window, window // 2 * (i % 2), ratio * channels)
                 for i in range(depth)
             )
         )
+        self.scale_branches((2 * depth) ** -0.5)
+
+    def scale_branches(self, scale: float) -> None:
+        """Set what every branch adds to its block; with 0 the group only doubles its input."""
+        for part in self.blocks.modules():
+            if isinstance(part, nn.LayerNorm):
+                nn.init.constant_(part.weight, scale)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.blocks(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)

@@ -156,6 +156,8 @@ class Recipe:
         rdo_weight: Bits that a squared quantiser step of error is worth when symbols are chosen, as
             in :func:`lic.codecs.quantise.choose_symbols`; 0 rounds to nearest.
         hard_rate: Scales learn from the chosen symbols instead of from noisy latents.
+        train: ``all``, or ``context`` for hyper-analysis and coding loop alone: faster steps for
+            a new context behind trained transforms.
         seed: Of crops, rates and starts.
         validate_every: Seconds between validations.
         network: Overrides of the family's shape.
@@ -168,6 +170,7 @@ class Recipe:
     tilt: float = 0.5
     rdo_weight: float = 0.0
     hard_rate: bool = False
+    train: str = "all"
     seed: int = 1
     validate_every: float = 300.0
     network: dict[str, Any] = field(default_factory=dict)

@@ -20,7 +20,7 @@ from lic.networks.hyperprior import HyperpriorShape
 from lic.networks.steps import PHASES
 from lic.training.lapping import block_behind
 
-__all__ = ["grow"]
+__all__ = ["grow", "head_rows", "places"]
 
 _MAY_GROW = ("latents", "analysis", "synthesis", "lapped")
 _CORRELATION = 0.974
@@ -97,14 +97,14 @@ def _grown(
     if trained.shape == fresh.shape:
         return trained.to(fresh)
     result = fresh.clone()
-    latents = _places(old.latents, new.latents)
+    latents = places(old.latents, new.latents)
     if name.startswith("gains."):
         # New latents are quantised as the weakest old ones of their group are.
         weakest = trained.view(*trained.shape[:-1], PHASES, -1)[..., -1:]
         result = result.view(*result.shape[:-1], PHASES, -1).copy_(weakest).view_as(fresh)
         result[..., latents] = trained
     elif ".heads." in name:
-        result.zero_()[_head_rows(old.latents, new.latents)] = trained
+        result.zero_()[head_rows(old.latents, new.latents)] = trained
     elif name.startswith(("g_a.linear", "g_a.out", "deviations")):
         result[latents] = trained
     elif name.startswith("g_s.linear"):
@@ -116,12 +116,12 @@ def _grown(
     return result
 
 
-def _places(old: int, new: int) -> Tensor:
-    """Return where each old latent stands among the new ones; each of the four groups grows."""
-    return torch.arange(new).view(PHASES, -1)[:, : old // PHASES].reshape(-1)
+def places(few: int, many: int) -> Tensor:
+    """Return where each of few latents stands among many; each of the four groups grows."""
+    return torch.arange(many).view(PHASES, -1)[:, : few // PHASES].reshape(-1)
 
 
-def _head_rows(old: int, new: int) -> Tensor:
+def head_rows(few: int, many: int) -> Tensor:
     """Return the same for the outputs of a step's heads: phases, mean and scale, latents."""
-    rows = torch.arange(2 * new).view(PHASES, 2, new // PHASES)
-    return rows[:, :, : old // PHASES].reshape(-1)
+    rows = torch.arange(2 * many).view(PHASES, 2, many // PHASES)
+    return rows[:, :, : few // PHASES].reshape(-1)

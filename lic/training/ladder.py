@@ -21,6 +21,7 @@ from lic.networks.vqgan import DOWNSAMPLING, Vqgan, VqganShape
 from lic.training.codebook import build_ladder, split_codewords
 from lic.training.data import load_pictures, picture_files
 from lic.training.export import export_vqgan
+from lic.training.precision import mixed_precision
 from lic.weights.store import (
     Card,
     check_target,
@@ -56,7 +57,7 @@ def vectors_of(model: Vqgan | TamingVqgan, picture: Tensor) -> Tensor:
     """Return the encoder's vectors ``(1, embed, h, w)`` of the middle of a uint8 picture."""
     device = model.ladder.vectors.device
     x = middle(picture).to(device)[None].float() / 127.5 - 1
-    with torch.autocast(device.type, torch.bfloat16):
+    with mixed_precision(device):
         z: Tensor = model.encoder(x.contiguous(memory_format=torch.channels_last))
     return z
 

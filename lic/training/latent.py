@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lic.coding.tables import ProbabilityTables
@@ -37,6 +36,10 @@ __all__ = ["LatentTask", "Passing", "bits_of", "noisy"]
 
 _MS_SSIM_SCALE = 1300.0
 """Squared levels that 1 - MS-SSIM is worth: the ratio of CompressAI's lambdas for both losses."""
+
+
+_TRAINED: dict[str, tuple[str, ...]] = {"all": ("",), "context": ("h_a.", "context.", "z_scales.")}
+"""What trains, by the beginnings of its names."""
 
 
 def bits_of(values: Tensor, positions: Tensor) -> Tensor:
@@ -77,6 +80,8 @@ class LatentTask(ABC):
     def __init__(self, recipe: Recipe):
         if recipe.loss not in MEASURES:
             raise UsageProblem(f"loss '{recipe.loss}' is unknown; known: {', '.join(MEASURES)}")
+        if recipe.train not in _TRAINED:
+            raise UsageProblem(f"train '{recipe.train}' is unknown; known: {', '.join(_TRAINED)}")
         side = min(recipe.data.crop, recipe.data.late_crop)
         if recipe.loss == "ms-ssim" and side < MS_SSIM_LEAST_SIDE:
             raise UsageProblem(f"ms-ssim needs crops of {MS_SSIM_LEAST_SIDE} pixels, not {side}")
@@ -148,17 +153,20 @@ class LatentTask(ABC):
             rounded: Estimate bits of rounded symbols (validation) or of noisy ones (training).
 
         Returns:
-            ``x_hat`` and ``levels`` ``(N, 3, H, W)`` around mid-grey; ``y_bits``, ``z_bits``,
-            ``side_bits`` and ``penalty`` ``(N,)``.
+            ``x_hat`` and ``levels`` ``(N, 3, H, W)`` around mid-grey; ``mse``, ``y_bits``,
+            ``z_bits``, ``side_bits`` and ``penalty`` ``(N,)``. Where the context trains alone there
+            is no ``x_hat``, and ``mse`` is that of the latents.
         """
         assert isinstance(model, GainModel)
         passing = self.passing(model, x, rounded)
         levels = x[:, :3].to(torch.float32) - LEVELS / 2
         levels = levels.contiguous(memory_format=torch.channels_last)
-        y = passing.analyse(levels, rate)
-        rates = model.loop_rates(rate, *y.shape[-2:])
-        gain = model.log_gains(rate).exp()
-        y = y * gain
+        context_alone = self.recipe.train == "context" and not rounded
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not context_alone):
+            y = passing.analyse(levels, rate)
+            rates = model.loop_rates(rate, *y.shape[-2:])
+            gain = model.log_gains(rate).exp()
+            y = y * gain
         z = model.h_a(y * rates.reciprocal, rate)
         z_positions = model.z_positions(rate).expand_as(z)
         z_hat = round_ste(z)
@@ -174,10 +182,16 @@ class LatentTask(ABC):
             return symbols + means
 
         y_hat = model.context(z_hat, rates, quantise)
-        x_hat = passing.synthesise(y_hat / gain, y_hat * rates.reciprocal, rate)
-        return {
+        shown = {}
+        if context_alone:
+            # The linear paths are close to orthonormal: an error of latents is one of pixels.
+            shown["mse"] = ((y_hat - y) / gain).square().flatten(1).sum(1) / levels[0].numel()
+        else:
+            x_hat = passing.synthesise(y_hat / gain, y_hat * rates.reciprocal, rate)
+            shown["x_hat"] = x_hat
+            shown["mse"] = (x_hat - levels).square().flatten(1).mean(1)
+        return shown | {
             "levels": levels,
-            "x_hat": x_hat,
             "y_bits": y_bits,
             "z_bits": z_bits,
             "side_bits": passing.side_bits + torch.zeros_like(z_bits),
@@ -209,8 +223,11 @@ class LatentTask(ABC):
             chosen = torch.where((size > 0) & (lost < saved), smaller, size) * nearest.sign()
         return offset + (chosen - offset).detach()
 
-    def prepare(self, model: nn.Module, device: torch.device) -> None:  # noqa: B027
-        """All networks train from the first step."""
+    def prepare(self, model: nn.Module, device: torch.device) -> None:
+        """Freeze what does not train."""
+        trained = _TRAINED[self.recipe.train]
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(name.startswith(trained))
 
     def after_step(self, model: nn.Module) -> None:  # noqa: B027
         """Nothing follows."""
@@ -229,8 +246,9 @@ class LatentTask(ABC):
         out = self.forward(model, x, rate, rounded=False)
         pixels = x.shape[2] * x.shape[3]
         bpp = (out["y_bits"] + out["z_bits"] + out["side_bits"]) / pixels
-        mse = F.mse_loss(out["x_hat"], out["levels"], reduction="none").flatten(1).mean(1)
-        distortion = mse if self.recipe.loss == "mse" else self._dissimilarity(out)
+        mse = out["mse"]
+        by_mse = self.recipe.loss == "mse" or self.recipe.train == "context"
+        distortion = mse if by_mse else self._dissimilarity(out)
         lmbda = lambda_of_rate(rate, self.recipe.lambdas)
         middle = math.sqrt(self.recipe.lambdas[0] * self.recipe.lambdas[1])
         loss = ((lmbda * distortion + bpp) * (lmbda / middle) ** -self.recipe.tilt).mean()

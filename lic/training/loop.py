@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from lic.training.config import Recipe
 from lic.training.data import Crops, load_pictures, picture_files
 from lic.training.optimisers import make_optimisers, set_schedule
+from lic.training.precision import mixed_precision
 from lic.training.run import RunFolder
 from lic.training.task import Progress, Start, Task
 from lic.training.tasks import TASKS, task_of
@@ -118,7 +119,7 @@ class _Trainer:
         x = crops.batch(count, side)
         # One rate per crop, stratified over the batch, so that no batch is all low or all high.
         rate = (torch.arange(count) + torch.rand(count)) / count
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with mixed_precision(self.device):
             loss, figures = self.task.loss(self.model, x, rate.to(self.device), progress)
         for optimiser in self.optimisers:
             optimiser.zero_grad(set_to_none=True)

@@ -21,6 +21,7 @@ from lic.training.config import Recipe
 from lic.training.fitting import has_coder
 from lic.training.grids import GridTask
 from lic.training.ladder import vectors_of
+from lic.training.precision import mixed_precision
 from lic.training.task import Progress, Start, Validation
 from lic.weights.store import Card, fingerprint
 
@@ -112,7 +113,7 @@ class PriorTask(GridTask):
                 until = share * len(order) >> 16
                 known = torch.zeros(1, 1, *shape, device=device)
                 known.view(-1)[order[:begin]] = 1
-                with torch.autocast(device.type, torch.bfloat16):
+                with mixed_precision(device):
                     found = model(codewords, known, rung)[0].flatten(1).T[order[begin:until]]
                 logits = model.logits(found.float(), codebook)
                 wanted = indices.flatten()[order[begin:until]]

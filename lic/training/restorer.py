@@ -17,6 +17,7 @@ from lic.training.config import Recipe
 from lic.training.grids import GridTask
 from lic.training.ladder import middle, vectors_of
 from lic.training.masks import packet_mask, random_mask
+from lic.training.precision import mixed_precision
 from lic.training.task import Progress, Start, Validation
 from lic.weights.store import Card, network_state
 
@@ -121,7 +122,7 @@ class RestorerTask(GridTask):
             mask = packet_mask(shape, _VALID_PACKETS, _VALID_LOSS, None, random)
             lost = torch.from_numpy(mask).to(device)[None]
             trust = 1 - lost[:, None].to(true)
-            with torch.autocast(device.type, torch.bfloat16):
+            with mixed_precision(device):
                 guess = model.expected(true, lost, codebook, bits).float()
             vectors, sure = with_trust(guess, codebook)
             restored, confidence = true.clone(), trust.clone()

@@ -13,6 +13,7 @@ from lic.networks.taming import TamingVqgan
 from lic.networks.vqgan import Vqgan
 from lic.training.codebook import perplexity
 from lic.training.ladder import middle, vectors_of
+from lic.training.precision import mixed_precision
 
 __all__ = ["RungFigures", "measure_rungs"]
 
@@ -61,7 +62,7 @@ def measure_rungs(
             indices = model.ladder.nearest(z, bits)
             codewords = model.ladder.look_up(indices, bits)
             trust = torch.ones_like(codewords[:, :1])
-            with torch.autocast(device.type, torch.bfloat16):
+            with mixed_precision(device):
                 x_hat = model.decoder(codewords, trust, torch.tensor([bits], device=device))
             x_hat = ((x_hat + 1) * 127.5).round().clamp(0, 255) / 127.5 - 1
             mse = float((x_hat - x).square().mean()) / 4

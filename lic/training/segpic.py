@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from lic.networks.region import cell_numbers, prototypes_of
 from lic.networks.segpic import Segpic, SegpicShape
+from lic.training.adoption import adopt
+from lic.training.growth import places
 from lic.training.latent import LatentTask, Passing, bits_of, noisy
 from lic.training.losses import round_ste
 
@@ -89,6 +91,15 @@ class SegpicTask(LatentTask):
     def networks(self, shape: SegpicShape) -> Segpic:
         """Return fresh networks of a shape."""
         return Segpic(shape, self.recipe.lambdas)
+
+    def grow(
+        self, state: dict[str, Tensor], old: Any, fresh: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Fit trained networks to the recipe's shape; those of ``hyperprior`` may be the start."""
+        new = self.shape(self.recipe.network)
+        if isinstance(old, SegpicShape):
+            return super().grow(state, old, fresh)
+        return adopt(state, old, fresh, new, places(new.latents, old.latents))
 
     def build(self, pictures: list[Tensor]) -> nn.Module:
         """Return fresh networks; masks do not matter to statistics."""

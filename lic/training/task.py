@@ -25,12 +25,14 @@ class Start:
         shape: Of these networks, the family's own class; training may ask for a larger one.
         runs: What the card says about the runs that made them, oldest first.
         tables: What the coder starts from, where training keeps it.
+        adopted: The networks are those of another family.
     """
 
     state: dict[str, Tensor]
     shape: Any
     runs: list[dict[str, Any]]
     tables: dict[str, Tensor] | None = None
+    adopted: bool = False
 
 
 @dataclass(frozen=True)

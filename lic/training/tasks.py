@@ -15,7 +15,7 @@ from lic.training.segpic import SegpicTask
 from lic.training.task import Task
 from lic.training.vqgan import VqganTask
 
-__all__ = ["TASKS", "task_of"]
+__all__ = ["ADOPTED", "TASKS", "task_of"]
 
 
 def _vqgan(recipe: Recipe) -> Task:
@@ -32,6 +32,9 @@ TASKS: dict[str, Callable[[Recipe], Task]] = {
     "restorer-transformer": RestorerTask,
 }
 """Families that can be trained."""
+
+ADOPTED = {"acgc": ("hyperprior",), "segpic": ("hyperprior",)}
+"""Other families whose weights training may start from."""
 
 
 def task_of(recipe: Recipe) -> Task:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from lic.errors import UsageProblem
 from lic.evaluation.metrics import MS_SSIM_LEAST_SIDE, psnr
 from lic.training.losses import ms_ssim
+from lic.training.precision import mixed_precision
 
 __all__ = ["MEASURES", "RATES", "Measure", "curve", "jpeg_curve", "psnr_of", "rate_change"]
 
@@ -56,7 +57,7 @@ def curve(task: Any, model: nn.Module, pictures: list[Tensor], device: torch.dev
     rows = []
     model.eval()
     for rate in RATES:
-        with torch.autocast(device.type, torch.bfloat16):
+        with mixed_precision(device):
             figures = [task.measure(model, p.to(device), rate) for p in pictures]
         rows.append([rate, *(np.mean([f[k] for f in figures]) for k in ("bpp", "quality"))])
     model.train()

@@ -14,7 +14,7 @@ from lic.errors import WeightsError
 from lic.training.config import Recipe, to_dict
 from lic.training.run import RunFolder
 from lic.training.task import Start
-from lic.training.tasks import task_of
+from lic.training.tasks import ADOPTED, task_of
 from lic.weights.store import Card, check_target, find_weights, load_tensors, save_weights
 
 __all__ = ["Run", "export_run", "initial_state", "load_run", "recipe_for"]
@@ -24,20 +24,32 @@ def initial_state(path: str, recipe: Recipe) -> Start:
     """Read exported weights, by name or by path, to start a run from.
 
     Raises:
-        WeightsError: They cannot be read, or belong to another family.
+        WeightsError: They cannot be read, or belong to a family that this one cannot start from.
     """
-    if not Path(path).exists():
-        card = find_weights(recipe.family)
-        if path != card.name:
-            raise WeightsError("no such weights", path)
-    else:
-        card = find_weights(recipe.family, path=path)
-    return task_of(recipe).read(card, load_tensors(card))
+    card = _card_at(path, (recipe.family, *ADOPTED.get(recipe.family, ())))
+    if card.family == recipe.family:
+        return task_of(recipe).read(card, load_tensors(card))
+    start = task_of(Recipe(card.family)).read(card, load_tensors(card))
+    return replace(start, adopted=True)
+
+
+def _card_at(path: str, families: tuple[str, ...]) -> Card:
+    place = path if Path(path).exists() else None
+    problem = WeightsError("no such weights", path)
+    for family in families:
+        try:
+            card = find_weights(family, path=place)
+        except WeightsError as error:
+            problem = error if place else problem
+            continue
+        if place or card.name == path:
+            return card
+    raise problem
 
 
 def recipe_for(start: Start, recipe: Recipe) -> Recipe:
     """Return the recipe with the network of the weights, where it names none itself."""
-    named = recipe.network or not is_dataclass(start.shape)
+    named = recipe.network or not is_dataclass(start.shape) or start.adopted
     return recipe if named else replace(recipe, network=asdict(start.shape))
 
 
