@@ -3,8 +3,9 @@
 Usage: python scripts/ablations.py {acgc,segpic} OUT --data DIR --valid DIR
            [--budget 10m] [--seeds 1,2,3] [--jobs 2]
 
-Each variant is the family's recipe with small networks and one part changed; `lic train` with one
-thread, JOBS at a time on cores of their own. OUT keeps the runs, and those that are done are not
+Each variant is the family's recipe with one part changed: contexts of acgc behind the trained
+transforms of hyperprior, small networks of segpic from scratch; `lic train` with one thread, JOBS
+at a time on cores of their own. OUT keeps the runs, and those that are done are not
 trained again. Prints a Markdown table: change of rate against JPEG at equal PSNR, percent, from
 whole files of the held-out pictures, for each seed, and the difference of means to the whole.
 segpic needs masks beside the training pictures (`lic data masks DIR`).
@@ -21,18 +22,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-SMALL = {
+SETTINGS = {
+    # The contexts are compared behind the same trained transforms, which stay as they are.
     "acgc": [
-        "network.slices=[8, 8, 16, 32, 64]",
-        "network.fine=64",
-        "network.coarse=96",
-        "network.analysis=[1, 1]",
-        "network.synthesis=[1, 2]",
-        "network.hyper=64",
-        "network.channel=32",
-        "network.inter=32",
-        "network.anchors=32",
-        "network.hidden=96",
+        "train=context",
+        "data.crop=256",
+        "data.late_crop=256",
+        "data.batch=4",
+        "data.valid_pictures=12",
     ],
     "segpic": [
         "network.latents=128",
@@ -43,9 +40,12 @@ SMALL = {
         "network.hyper=64",
         "network.width=64",
         "network.hidden=96",
+        "data.batch=12",
+        "data.late_crop=128",
     ],
 }
-COMMON = ["data.batch=12", "data.late_crop=128", "validate_every=1e9"]
+COMMON = ["validate_every=1e9"]
+START = {"acgc": ["--init", "hyperprior"], "segpic": []}
 VARIANTS = {
     "acgc": {
         "all contexts": [],
@@ -112,7 +112,8 @@ def main() -> None:
             command = [sys.executable, "-m", "lic", "train", str(recipe), "--threads", "1"]
             command += ["--data", given.data, "--valid", given.valid]
             command += ["--budget", given.budget, "--out", str(folder)]
-            for value in [*SMALL[given.family], *COMMON, f"seed={seed}", *overrides]:
+            command += START[given.family]
+            for value in [*SETTINGS[given.family], *COMMON, f"seed={seed}", *overrides]:
                 command += ["--set", value]
             tasks.append((command, folder))
     with concurrent.futures.ThreadPoolExecutor(given.jobs) as pool:

@@ -120,3 +120,14 @@ def test_the_fast_loss_is_dists_and_so_is_its_gradient(size):
     assert torch.allclose(fast, value, atol=1e-5)
     error = (fast_gradient - gradient).norm() / gradient.norm()
     assert error < 1e-3
+
+
+@needs_weights
+def test_a_remembered_original_gives_what_a_fresh_one_gives():
+    first, second = photo(64, 80, 1), photo(64, 80, 2)
+    values = [lpips(first, second), lpips(second, first), lpips(first, second)]
+    assert values[0] == values[2] != 0
+    changed = first.copy()
+    lpips(changed, second)
+    changed[:] = second
+    assert lpips(changed, second) == 0

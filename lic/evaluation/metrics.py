@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import operator
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -91,32 +92,54 @@ def dists(x: np.ndarray, x_hat: np.ndarray) -> float | None:
     return _perceptual(_dists, x, x_hat)
 
 
-def _perceptual(network: Callable[[], Any], x: np.ndarray, x_hat: np.ndarray) -> float | None:
+def _perceptual(
+    comparison: Callable[[], _Comparison], x: np.ndarray, x_hat: np.ndarray
+) -> float | None:
     if min(x.shape[:2]) < _PERCEPTUAL_LEAST_SIDE:
         return None
-    torch = optional("torch")
-    pair = [
-        torch.from_numpy(a.transpose(2, 0, 1)[None].astype(np.float32) / 255) for a in (x, x_hat)
-    ]
-    with torch.inference_mode():
-        return float(network()(*pair))
+    with optional("torch").inference_mode():
+        return comparison().distance(x, x_hat)
+
+
+class _Comparison(threading.local):
+    """A perceptual network, which remembers the features of the last original.
+
+    A sweep compares many pictures with one original, which would cost half of the time.
+
+    Args:
+        network: :class:`lic.networks.perceptual.LPIPS` or ``DISTS``.
+        low: What 0 is to the network; 255 is 1.
+    """
+
+    def __init__(self, network: Any, low: float):
+        self.network, self.low = network, low
+        self.original: np.ndarray | None = None
+        self.features: Any = None
+
+    def distance(self, x: np.ndarray, x_hat: np.ndarray) -> float:
+        if self.original is None or not np.array_equal(self.original, x):
+            self.original, self.features = x.copy(), self.network.features(self._input(x))
+        return float(self.network.distance(self.features, self._input(x_hat)))
+
+    def _input(self, x: np.ndarray) -> Any:
+        levels = optional("torch").from_numpy(x.transpose(2, 0, 1)[None].astype(np.float32))
+        return levels / 255 * (1 - self.low) + self.low
 
 
 @cache
-def _lpips() -> Any:
+def _lpips() -> _Comparison:
     from lic.networks.perceptual import LPIPS
     from lic.weights.perceptual import read_lpips
 
-    network = LPIPS(read_lpips("alex"), "alex")
-    return lambda x, x_hat: network(2 * x - 1, 2 * x_hat - 1)
+    return _Comparison(LPIPS(read_lpips("alex"), "alex"), -1.0)
 
 
 @cache
-def _dists() -> Any:
+def _dists() -> _Comparison:
     from lic.networks.perceptual import DISTS
     from lic.weights.perceptual import read_dists, read_lpips
 
-    return DISTS(read_lpips("vgg"), read_dists())
+    return _Comparison(DISTS(read_lpips("vgg"), read_dists()), 0.0)
 
 
 def _decibels(similarity: float) -> float:

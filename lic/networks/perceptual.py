@@ -83,7 +83,11 @@ class LPIPS(_Frozen):
         """
         with torch.no_grad():
             wanted = self.features(x)
-        total = torch.zeros(len(x), device=x.device)
+        return self.distance(wanted, x_hat)
+
+    def distance(self, wanted: list[Tensor], x_hat: Tensor) -> Tensor:
+        """Return the same from what :meth:`features` gives for the original."""
+        total = torch.zeros(len(x_hat), device=x_hat.device)
         for number, (a, b) in enumerate(zip(wanted, self.features(x_hat), strict=True)):
             head = self.get_buffer(f"head{number}")[None, :, None, None]
             total = total + ((a - b).float().square() * head).sum(1).mean((1, 2))
@@ -131,9 +135,13 @@ class DISTS(_Frozen):
         """Return distances ``(N,)`` of pictures ``(N, 3, H, W)`` in [0, 1]."""
         with torch.no_grad():
             wanted = self.features(x)
+        return self.distance(wanted, x_hat)
+
+    def distance(self, wanted: list[Tensor], x_hat: Tensor) -> Tensor:
+        """Return the same from what :meth:`features` gives for the original."""
         alpha, beta = self.get_buffer("alpha"), self.get_buffer("beta")
         total = alpha.sum() + beta.sum()
-        similar, at = torch.zeros(len(x), device=x.device), 0
+        similar, at = torch.zeros(len(x_hat), device=x_hat.device), 0
         for a, b in zip(wanted, self.features(x_hat), strict=True):
             channels = slice(at, at + a.shape[1])
             at += a.shape[1]

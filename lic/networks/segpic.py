@@ -33,8 +33,8 @@ __all__ = ["Describe", "Segpic", "SegpicShape"]
 
 _HIDDEN = 64
 _STEPS, _DEVIATION = (0.3, 3.0), 0.27
-"""Of prototypes at the start of training, in quantiser steps at rate 0 and 1, and before: their bits
-stay few beside those of the pixels that they serve."""
+"""Of prototypes at the start of training, in quantiser steps at rate 0 and 1, and before: their
+bits stay few beside those of the pixels that they serve."""
 
 
 Describe = Callable[[Tensor], Tensor]
