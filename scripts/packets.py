@@ -14,6 +14,7 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
+from lic.codecs.plan import Plan
 from lic.codecs.registry import get_codec, packet_codec
 from lic.errors import LicError
 from lic.evaluation.datasets import find_dataset
@@ -22,16 +23,20 @@ from lic.pictures import Picture, read_picture
 COUNTS = (8, 16, 32)
 
 
-def in_packets(picture: Picture, size: int, count: int) -> dict[str, float]:
-    """Return the details of the smallest payload that makes at most ``count`` datagrams."""
+def in_packets(picture: Picture, size: int) -> list[dict[str, float]]:
+    """Return the details of the smallest payloads that make at most ``COUNTS`` datagrams."""
     codec = packet_codec()
-    whole = codec.encode(picture, 0, codebook_size=size, payload=65_000).details
-    payload = int(whole["index_bits"]) // 8 // count
-    while True:
-        found = codec.encode(picture, 0, codebook_size=size, payload=payload).details
-        if found["packets"] <= count:
-            return found
-        payload += max(1, payload // 50)
+    bits = size.bit_length() - 1
+    plan = Plan(picture.height, picture.width, codec.codec.step)
+    indices = codec.codec.encode_latents(picture, bits, plan)
+    whole = codec.pack(indices, picture, bits, 65_000, 0)[1]["index_bits"]
+    found = []
+    for count in COUNTS:
+        payload = int(whole) // 8 // count
+        while (details := codec.pack(indices, picture, bits, payload, 0)[1])["packets"] > count:
+            payload += max(1, payload // 50)
+        found.append(details)
+    return found
 
 
 def row(name: str, bytes_: Sequence[float], files: Sequence[float], share: float) -> str:
@@ -59,8 +64,7 @@ def main() -> None:
         payloads = sum(e.details["payload_bytes"] for e in plain)
         print("| | bytes | against files | headers |\n|---|---:|---:|---:|")
         print(row("file", sizes, sizes, 1 - payloads / sum(sizes)))
-        for count in COUNTS:
-            sent = [in_packets(p, size, count) for p in pictures]
+        for sent in zip(*(in_packets(p, size) for p in pictures), strict=True):
             wire = [float(d["wire_bytes"]) for d in sent]
             share = 1 - sum(d["index_bits"] for d in sent) / 8 / sum(wire)
             made = statistics.mean(d["packets"] for d in sent)

@@ -87,19 +87,36 @@ class PacketCodec:
         bits = codec.rung_of(quality, options.get("codebook_size"))
         plan = Plan(picture.height, picture.width, codec.step)
         indices = codec.encode_latents(picture, bits, plan)
+        data, details = self.pack(indices, picture, bits, options.get("payload"), parity)
+        shown = None
+        if options.get("reconstruct"):
+            pixels = codec.decode_picture(indices, bits, plan)
+            shown = Picture(as_grey(pixels) if picture.grey else pixels, picture.grey)
+        return Encoded(data, details, shown)
+
+    def pack(
+        self, indices: np.ndarray, like: Picture, bits: int, payload: int | None, parity: int
+    ) -> tuple[bytes, dict[str, Any]]:
+        """Return a packet stream of indices and what it took; arguments as of :meth:`encode`.
+
+        Args:
+            indices: Of the rung ``bits``, ``(h, w)``.
+            like: The picture, for its size and whether it is grey.
+        """
+        codec = self.codec
         template = Datagram(
             bits=bits,
-            grey=picture.grey,
+            grey=like.grey,
             picture=0,
             fingerprint=codec.card.prefix(),
-            width=picture.width,
-            height=picture.height,
+            width=like.width,
+            height=like.height,
             count=0,
             parity=parity,
             index=0,
             payload=b"",
         )
-        data = encode_packets(indices, template, codec.start, payload=options.get("payload"))
+        data = encode_packets(indices, template, codec.start, payload=payload)
         datagrams = read_packets(data)
         sizes = [len(d) for d in datagrams]
         payloads = [len(parse_datagram(d).payload) for d in datagrams]
@@ -114,11 +131,7 @@ class PacketCodec:
             "parity_bits": 8 * sum(payloads[len(sizes) - parity :]),
             "longest_datagram": max(sizes),
         }
-        shown = None
-        if options.get("reconstruct"):
-            pixels = codec.decode_picture(indices, bits, plan)
-            shown = Picture(as_grey(pixels) if picture.grey else pixels, picture.grey)
-        return Encoded(data, details, shown)
+        return data, details
 
     def decode(self, data: bytes) -> Picture:
         """Decode a packet stream, whatever of it arrived."""
