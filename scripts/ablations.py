@@ -52,6 +52,15 @@ VARIANTS = {
         "without global-inter attention": ["network.inter=0"],
         "without channel context": ["network.channel=0"],
         "without anchors for the others": ["network.anchors=0"],
+        # Widths other than the trained ones, so that nothing of the trained context is taken over.
+        "four steps as in hyperprior, from scratch": [
+            "family=segpic",
+            "network.latents=320",
+            "network.prototypes=0",
+            "network.affine=false",
+            "network.width=136",
+            "network.hidden=200",
+        ],
     },
     "segpic": {
         "masks and grid": [],

@@ -1,6 +1,6 @@
 """Encode pictures with and without a region of interest at equal file size, and compare.
 
-Usage: python scripts/roi.py PICTURES OUT.png [--only NAMES] [--quality 30] [--gain 25]
+Usage: python scripts/roi.py PICTURES OUT [--only NAMES] [--quality 30] [--gain 25]
 
 PICTURES is a folder or the name of a set. The mask of a picture is the segment of alike colour
 that has most of its middle and at most a third of it; `lic data masks` finds segments in the same
@@ -95,7 +95,7 @@ def main() -> None:
                 f"| {figures[0]:.2f} | {figures[1]:.2f} |"
             )
         rows.append([np.repeat(mask[..., None], 3, 2), *shown])
-    _draw(rows).save(given.out)
+    _draw(rows).save(given.out, quality=92)
 
 
 def _png(mask: np.ndarray) -> bytes:
