@@ -42,7 +42,7 @@ _FAR_BELOW = 0.8
     "--codec",
     default="hyperprior",
     show_default=True,
-    help="Codec family: hyperprior, or vqgan for 0.008 to 0.04 bpp.",
+    help="Family: hyperprior; acgc or segpic, to compare; vqgan for 0.008 to 0.04 bpp.",
 )
 @click.option("--codebook-size", type=int, help="vqgan: a power of two from 8 to 4096.")
 @click.option(
