@@ -108,8 +108,10 @@ def test_a_coarser_file_comes_from_a_finer_one_without_the_picture(codec):
     assert len(smaller.data) < len(encoded.data)
     with pytest.raises(UsageProblem, match="larger"):
         codec.transcode(parse_stream(smaller.data), 64)
+    # The finest that fits; of untrained networks the next one may be no larger.
+    rungs = [codec.transcode(parse_stream(encoded.data), size).data for size in (8, 16, 32, 64)]
     fitted = codec.transcode_to_size(parse_stream(encoded.data), len(smaller.data))
-    assert fitted.data == smaller.data
+    assert fitted.data == [r for r in rungs if len(r) <= len(smaller.data)][-1]
     whole = codec.transcode_to_size(parse_stream(encoded.data), len(encoded.data))
     assert whole.data == encoded.data
     with pytest.raises(UsageProblem, match="cannot be had in 9 bytes; 8 take"):
