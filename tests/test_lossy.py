@@ -19,7 +19,7 @@ from lic.errors import LicError, UsageProblem, WeightsError
 from lic.evaluation.lossy import mean_of, sweep_losses
 from lic.evaluation.lossy_rows import Case, LossRow
 from lic.evaluation.run_lossy import LossSettings
-from lic.evaluation.senders import FileSender, PacketSender
+from lic.evaluation.senders import FileSender, PacketSender, Shown
 from lic.pictures import Picture
 from lic.weights import find_weights
 
@@ -180,3 +180,30 @@ def test_the_command_writes_table_json_and_plot(pictures, tmp_path):
     assert invoke(*options, *channel, "--sheet", 1)[0] == 2
     code, said = invoke(*options, "--channel", "0.2", "--conceal", "conv")
     assert code == WeightsError.exit_code
+
+
+def test_what_arrives_again_is_not_decoded_again(pictures, tmp_path):
+    class Counting:
+        name, identity, concealers = "counting", "1", ("a", "b")
+
+        def __init__(self):
+            self.asked = []
+
+        def send(self, picture):
+            return [b"0", b"1"]
+
+        def receiver(self, picture, sent):
+            def show(arrived, conceal):
+                self.asked.append((tuple(arrived), conceal))
+                return Shown(picture if conceal == "a" else None, 1 - len(arrived) / 2)
+
+            return show
+
+    sender, files = Counting(), sorted(pictures.iterdir())[:1]
+    rows = sweep_losses([sender], [Case(0.0), Case(0.5)], 50, files, ("psnr",), tmp_path, print)
+    assert len(rows) == 1 + 50 * 2
+    # All four subsets come up in 50 tries; of the whole one the concealer does not matter.
+    assert len(sender.asked) == len(set(sender.asked)) == 1 + 3 * 2
+    for row in rows:
+        assert row.shown == (row.lost == 0 or row.conceal == "a")
+        assert (row.metrics["psnr"] == np.inf) == row.shown

@@ -148,12 +148,19 @@ class PacketCodec:
         """Decode packet streams in order, ``threads`` of the codec at a time."""
         yield from in_order(self.decode, files, self.codec.threads)
 
-    def mend(self, received: Received, conceal: str | None = None) -> Mended:
+    def mend(
+        self,
+        received: Received,
+        conceal: str | None = None,
+        decoded: dict[tuple[int, bytes], np.ndarray] | None = None,
+    ) -> Mended:
         """Decode what arrived.
 
         Args:
             received: From :func:`lic.container.received.receive`.
             conceal: Of ``CONCEALERS``; the best that there is for these weights when ``None``.
+            decoded: Kept by a caller who mends one picture many times, see
+                :func:`lic.codecs.packets.decode_packets`.
 
         Raises:
             StreamError: An intact datagram that this codec cannot have written.
@@ -169,7 +176,7 @@ class PacketCodec:
         if conceal not in CONCEALERS:
             raise UsageProblem(f"no concealer '{conceal}'; known: {', '.join(CONCEALERS)}")
         plan = Plan(header.height, header.width, codec.step)
-        grid = decode_packets(received, plan.grid, codec.start)
+        grid = decode_packets(received, plan.grid, codec.start, decoded)
         codewords, trust = self._filled(grid, header.bits, conceal)
         pixels = codec.decode_codewords(codewords, trust, header.bits, plan)
         if header.grey:

@@ -140,13 +140,20 @@ class Grid:
     parity_unused: bool
 
 
-def decode_packets(received: Received, shape: tuple[int, int], start: TreeStart) -> Grid:
+def decode_packets(
+    received: Received,
+    shape: tuple[int, int],
+    start: TreeStart,
+    decoded: dict[tuple[int, bytes], np.ndarray] | None = None,
+) -> Grid:
     """Return the indices of the packets that arrived.
 
     Args:
         received: From :func:`lic.container.received.receive`.
         shape: Of the grid.
         start: Of the index coder.
+        decoded: Indices by number and payload of a packet, all of one picture; those that are there
+            are taken, others are added.
 
     Raises:
         StreamError: A packet is intact and still does not decode, or all of them together are not
@@ -162,9 +169,12 @@ def decode_packets(received: Received, shape: tuple[int, int], start: TreeStart)
     indices = np.zeros(shape[0] * shape[1], np.int64)
     known = np.zeros(indices.size, bool)
     places = _places(shape, header.count)
+    decoded = {} if decoded is None else decoded
     for number, payload in payloads.items():
-        at = places[number]
-        indices[at] = decode_scattered(payload, at, shape, header.bits, start)
+        at, key = places[number], (number, payload)
+        if key not in decoded:
+            decoded[key] = decode_scattered(payload, at, shape, header.bits, start)
+        indices[at] = decoded[key]
         known[at] = True
     grid = indices.reshape(shape)
     if known.all() and symbol_check(grid) != header.picture:

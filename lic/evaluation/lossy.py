@@ -88,13 +88,12 @@ def _rows_of(
     metrics: Sequence[str],
 ) -> Iterator[LossRow]:
     sent = sender.send(picture)
-    show = sender.receiver(picture, sent)
+    result = _results(sender, picture, sent, metrics)
     wire = sum(map(len, sent))
     for case, seed in ((c, s) for c in cases for s in range(seeds if c.loss else 1)):
         arrived = case.channel().send(sent, _seed(number, seed)).datagrams
         for conceal in sender.concealers if case.loss else sender.concealers[:1]:
-            found = show(arrived, conceal)
-            shown = (found.picture or _grey(picture)).pixels
+            found = result(arrived, conceal)
             yield LossRow(
                 sender=sender.name,
                 conceal=conceal if case.loss else "",
@@ -106,9 +105,36 @@ def _rows_of(
                 bpp=8 * wire / picture.width / picture.height,
                 lost=found.lost,
                 distance=found.distance,
-                shown=found.picture is not None,
-                metrics={m: METRICS[m].measure(picture.pixels, shown) for m in metrics},
+                shown=found.shown,
+                metrics=found.metrics,
             )
+
+
+@dataclass(frozen=True)
+class _Result:
+    lost: float
+    distance: float | None
+    shown: bool
+    metrics: dict[str, float | None]
+
+
+def _results(
+    sender: Sender, picture: Picture, sent: list[bytes], metrics: Sequence[str]
+) -> Callable[[list[bytes], str], _Result]:
+    """Return what shows and measures; where the same arrives again, that is not done again."""
+    show = sender.receiver(picture, sent)
+    seen: dict[tuple[tuple[bytes, ...], str], _Result] = {}
+
+    def result(arrived: list[bytes], conceal: str) -> _Result:
+        key = tuple(arrived), conceal if len(arrived) < len(sent) else ""
+        if key not in seen:
+            found = show(arrived, conceal)
+            pixels = (found.picture or _grey(picture)).pixels
+            measured = {m: METRICS[m].measure(picture.pixels, pixels) for m in metrics}
+            seen[key] = _Result(found.lost, found.distance, found.picture is not None, measured)
+        return seen[key]
+
+    return result
 
 
 def _seed(picture: int, repetition: int) -> int:

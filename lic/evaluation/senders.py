@@ -111,11 +111,12 @@ class PacketSender:
 
     def receiver(self, picture: Picture, sent: list[bytes]) -> Callable[[list[bytes], str], Shown]:
         """Return what shows datagrams that arrive of ``sent``, by a concealer."""
-        whole = self.codec.mend(receive(write_packets(sent)), "none").vectors
+        decoded: dict[tuple[int, bytes], np.ndarray] = {}
+        whole = self.codec.mend(receive(write_packets(sent)), "none", decoded).vectors
 
         def show(arrived: list[bytes], conceal: str) -> Shown:
             try:
-                mended = self.codec.mend(receive(write_packets(arrived)), conceal)
+                mended = self.codec.mend(receive(write_packets(arrived)), conceal, decoded)
             except NothingReceived:
                 return Shown(None, 1.0)
             share = mended.lost / mended.indices
