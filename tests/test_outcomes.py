@@ -414,7 +414,14 @@ run(sys.argv[1:])
 
 def interrupted(program: str, number: int) -> subprocess.Popen:
     command = [sys.executable, "-c", program, "encode", "a.png", "-o", "x.lic", "--force"]
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    child = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell without job control starts background jobs deaf to it, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     assert child.stdout.readline() == "busy\n"
     child.send_signal(number)
     return child
