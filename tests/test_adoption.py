@@ -9,8 +9,10 @@ import pytest
 import torch
 from conftest import SMALL, photo
 
-from lic.errors import UsageProblem, WeightsError
-from lic.training.config import Recipe
+from lic.errors import InputError, UsageProblem, WeightsError
+from lic.training.config import Recipe, from_dict
+from lic.training.loop import train
+from lic.training.run import RunFolder
 from lic.training.task import Progress
 from lic.training.tasks import task_of
 from lic.training.weights import initial_state, recipe_for
@@ -117,10 +119,12 @@ def test_shapes_that_do_not_go_together_are_refused(change):
 
 def test_hyperprior_does_not_start_from_other_families():
     other = TINY.with_name("tiny-segpic.safetensors")
-    with pytest.raises(WeightsError):
+    with pytest.raises(WeightsError, match="of segpic; this recipe starts from hyperprior"):
         initial_state(str(other), Recipe("hyperprior"))
-    with pytest.raises(WeightsError):
-        initial_state(str(other), Recipe("acgc"))
+    with pytest.raises(WeightsError, match="starts from acgc or hyperprior"):
+        initial_state("segpic", Recipe("acgc"))
+    with pytest.raises(WeightsError, match="no such weights"):
+        initial_state("hyperpriorr", Recipe("acgc"))
     assert not initial_state(str(other), Recipe("segpic")).adopted
 
 
@@ -162,3 +166,28 @@ def test_losses_are_mixed_precision_only_where_that_is_fast(monkeypatch, fast):
     a = torch.ones(2, 2)
     with precision.mixed_precision(torch.device("cpu")):
         assert (a @ a).dtype == (torch.bfloat16 if fast else torch.float32)
+
+
+def test_a_run_is_neither_weights_nor_overwritten(tmp_path):
+    folder = tmp_path / "run"
+    RunFolder.create(folder, ACGC)
+    with pytest.raises(WeightsError, match="lic models export"):
+        initial_state(str(folder), ACGC)
+    with pytest.raises(UsageProblem, match="--resume"):
+        train(ACGC, folder, [], [], 1.0)
+    with pytest.raises(InputError, match="no checkpoint"):
+        RunFolder(folder).load()
+
+
+def test_a_mistake_leaves_no_run(tmp_path):
+    with pytest.raises(InputError):
+        train(ACGC, tmp_path / "run", [str(tmp_path)], [], 1.0)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "change", [{"data": {"batch": 0}}, {"data": {"crop": -64}}, {"optimiser": {"lr": -1.0}}]
+)
+def test_numbers_that_cannot_be_are_refused(change):
+    with pytest.raises(UsageProblem, match="less than"):
+        from_dict({"family": "acgc"} | change)

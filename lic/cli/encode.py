@@ -211,5 +211,5 @@ def _packets(details: dict[str, Any], picture: Any) -> str:
     told = "1 packet" if details["packets"] == 1 else f"{details['packets']} packets"
     told += f" and {details['parity']} of parity" if details["parity"] else ""
     if details["packets"] + details["parity"] == 1:
-        told += ": nothing is left if it gets lost; a smaller --payload makes more"
+        told += ": nothing is left if it gets lost; --parity adds one that stands in for it"
     return told + (", without its colour profile" if picture.icc else "")

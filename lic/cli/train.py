@@ -17,7 +17,10 @@ __all__ = ["train"]
 @click.option("--data", multiple=True, metavar="DIR", help="Training pictures; may be repeated.")
 @click.option("--valid", multiple=True, metavar="DIR", help="Held-out pictures; may be repeated.")
 @click.option(
-    "--budget", default="25m", show_default=True, help="Time to train, such as 90s or 2h."
+    "--budget",
+    default="25m",
+    show_default=True,
+    help="Time to train, such as 90s or 2h; tables and validation come on top.",
 )
 @click.option("--resume", metavar="RUN", help="Continue the run in this folder.")
 @click.option("--init", metavar="WEIGHTS", help="Start from exported weights.")

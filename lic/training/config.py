@@ -25,6 +25,12 @@ __all__ = [
 ]
 
 
+def _at_least(section: str, config: Any, **least: float) -> None:
+    for key, bound in least.items():
+        if not getattr(config, key) >= bound:
+            raise UsageProblem(f"{section}.{key} is {getattr(config, key)}, less than {bound}")
+
+
 @dataclass(frozen=True)
 class DataConfig:
     """Crops.
@@ -45,6 +51,10 @@ class DataConfig:
     late_part: float = 0.15
     valid_pictures: int = 24
     masks: float = 0.0
+
+    def __post_init__(self) -> None:
+        _at_least("data", self, crop=1, batch=1, late_crop=1, valid_pictures=1)
+        _at_least("data", self, late_part=0, masks=0)
 
 
 @dataclass(frozen=True)
@@ -72,6 +82,10 @@ class OptimiserConfig:
     clip: float = 1.0
     weight_decay: float = 0.0
     ema: float = 0.999
+
+    def __post_init__(self) -> None:
+        named = ("lr", "muon_lr", "linear_lr", "warmup", "final", "clip", "weight_decay", "ema")
+        _at_least("optimiser", self, **dict.fromkeys(named, 0))
 
 
 @dataclass(frozen=True)

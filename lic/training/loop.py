@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lic.errors import UsageProblem
 from lic.training.config import Recipe
 from lic.training.data import Crops, load_pictures, picture_files
 from lic.training.optimisers import make_optimisers, set_schedule
@@ -199,17 +200,25 @@ def train(
 
     Raises:
         InputError: No pictures, or no checkpoint to resume from.
-        UsageProblem: A recipe that names an unknown family or optimiser.
+        UsageProblem: A recipe that names an unknown family or optimiser, or a folder that is the
+            run of another call.
     """
     where = torch.device(device)
-    run = RunFolder(run_folder) if resume else RunFolder.create(run_folder, recipe)
+    run = RunFolder(run_folder)
+    if not resume and run.exists():
+        raise UsageProblem(f"'{run_folder}' is a run; --resume continues it, --out names another")
     trainer = _Trainer(recipe, run, budget, where)
     pictures = load_pictures(picture_files(data), masks=recipe.data.masks > 0)
     report(f"{len(pictures)} pictures, {sum(p[0].numel() for p in pictures) / 1e6:.0f} megapixels")
     held_out = load_pictures(picture_files(valid))[: recipe.data.valid_pictures]
     trainer.restore(pictures) if resume else trainer.start(pictures, initial)
+    if not resume:  # now that all is well, so that a mistake leaves no folder
+        RunFolder.create(run_folder, recipe)
     count = sum(p.numel() for p in trainer.model.parameters())
-    report(f"{count / 1e6:.2f} M parameters, from step {trainer.state.step}")
+    start = f"step {trainer.state.step}"
+    if initial is not None:
+        start = "weights of another family" if initial.adopted else "given weights"
+    report(f"{count / 1e6:.2f} M parameters, from {start}")
     crops = Crops(pictures, recipe.seed + trainer.state.step, where)
     try:
         _spend(trainer, crops, held_out, report)

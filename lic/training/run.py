@@ -30,6 +30,10 @@ class RunFolder:
         run._replace("recipe.json", json.dumps(to_dict(recipe), indent=2).encode())
         return run
 
+    def exists(self) -> bool:
+        """Tell whether the folder holds a run."""
+        return (self.path / "recipe.json").exists()
+
     def recipe(self) -> Recipe:
         """Return the recipe of the run; raises ``InputError`` where there is none."""
         try:
@@ -45,6 +49,8 @@ class RunFolder:
 
     def load(self) -> dict[str, Any]:
         """Return the checkpoint's state, on the CPU."""
+        if not (self.path / "checkpoint.pt").exists():
+            raise InputError("has no checkpoint; the run ended before one", str(self.path))
         try:
             return torch.load(self.path / "checkpoint.pt", map_location="cpu", weights_only=True)
         except (OSError, RuntimeError, ValueError, pickle.UnpicklingError) as error:

@@ -15,7 +15,14 @@ from lic.training.config import Recipe, to_dict
 from lic.training.run import RunFolder
 from lic.training.task import Start
 from lic.training.tasks import ADOPTED, task_of
-from lic.weights.store import Card, check_target, find_weights, load_tensors, save_weights
+from lic.weights.store import (
+    Card,
+    cards_at,
+    check_target,
+    list_cards,
+    load_tensors,
+    save_weights,
+)
 
 __all__ = ["Run", "export_run", "initial_state", "load_run", "recipe_for"]
 
@@ -34,17 +41,18 @@ def initial_state(path: str, recipe: Recipe) -> Start:
 
 
 def _card_at(path: str, families: tuple[str, ...]) -> Card:
-    place = path if Path(path).exists() else None
-    problem = WeightsError("no such weights", path)
+    place = Path(path)
+    if RunFolder(place).exists():
+        raise WeightsError("is a run; lic models export makes weights of it", path)
+    cards = cards_at(place) if place.exists() else [c for c in list_cards() if c.name == path]
+    if not cards:
+        raise WeightsError("no such weights; lic models list shows those that there are", path)
     for family in families:
-        try:
-            card = find_weights(family, path=place)
-        except WeightsError as error:
-            problem = error if place else problem
-            continue
-        if place or card.name == path:
-            return card
-    raise problem
+        for card in cards:
+            if card.family == family:
+                return card
+    wanted = " or ".join(families)
+    raise WeightsError(f"weights of {cards[0].family}; this recipe starts from {wanted}", path)
 
 
 def recipe_for(start: Start, recipe: Recipe) -> Recipe:

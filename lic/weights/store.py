@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Card",
+    "cards_at",
     "check_target",
     "companions",
     "find_weights",
@@ -86,7 +87,8 @@ def _folders() -> list[Path]:
     return ([Path(chosen)] if chosen else []) + [_PACKAGE]
 
 
-def _cards_at(place: Path) -> list[Card]:
+def cards_at(place: Path) -> list[Card]:
+    """Return the cards in a folder, or the one beside or at a file of weights."""
     if place.is_dir():
         return [_read_card(p) for p in sorted(place.glob("*.json"))]
     card = place.with_suffix(".json")
@@ -95,7 +97,7 @@ def _cards_at(place: Path) -> list[Card]:
 
 def list_cards() -> list[Card]:
     """Return the cards of all weights that can be found, earlier places first."""
-    return [card for place in _folders() for card in _cards_at(place)]
+    return [card for place in _folders() for card in cards_at(place)]
 
 
 def check_target(folder: str | Path, name: str, *, force: bool) -> Path:
@@ -129,7 +131,7 @@ def find_weights(
     places = [Path(path)] if path is not None else _folders()
     if path is not None and not Path(path).exists():
         raise WeightsError("no such weights", str(path))
-    found = [c for place in places for c in _cards_at(place) if c.family == family]
+    found = [c for place in places for c in cards_at(place) if c.family == family]
     fitting = [c for c in found if prefix is None or c.prefix() == prefix]
     if fitting:
         return fitting[0]
@@ -150,7 +152,7 @@ def companions(card: Card, family: str) -> list[Card]:
     Those beside it come first, then those in the usual places.
     """
     places = [card.path.parent, *_folders()]
-    cards = [c for place in dict.fromkeys(places) for c in _cards_at(place)]
+    cards = [c for place in dict.fromkeys(places) for c in cards_at(place)]
     return [c for c in cards if c.family == family and c.prefix() == card.prefix()]
 
 
