@@ -52,12 +52,14 @@ def batch() -> tuple[torch.Tensor, torch.Tensor]:
     return x, torch.tensor([0.2, 0.8])
 
 
+def begun(recipe: Recipe):
+    (x, rate), (_, model), (_, trained) = batch(), adopted(recipe), original()
+    return model, trained, x.float() - 127.5, rate
+
+
 @torch.no_grad()
 def test_segpic_begins_as_the_hyperprior_that_it_was():
-    _, model = adopted(SEGPIC)
-    _, trained = original()
-    x, rate = batch()
-    levels = x.float() - 127.5
+    model, trained, levels, rate = begun(SEGPIC)
     known = torch.zeros(2, 4, 8, 8)
     for adapt in (model.g_a.adapt, model.g_s.adapt):
         adapt.after.weight.zero_()
@@ -74,10 +76,7 @@ def test_segpic_begins_as_the_hyperprior_that_it_was():
 
 @torch.no_grad()
 def test_acgc_begins_with_the_transforms_of_the_hyperprior_strongest_latents_first():
-    _, model = adopted(ACGC)
-    _, trained = original()
-    x, rate = batch()
-    levels = x.float() - 127.5
+    model, trained, levels, rate = begun(ACGC)
     order = trained.deviations.argsort(descending=True, stable=True)
     y, wanted = model.analyse(levels, rate), trained.analyse(levels, rate)
     assert torch.allclose(y, wanted[:, order], atol=1e-4)

@@ -7,7 +7,7 @@ are kept; a context of another kind starts afresh.
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lic.errors import UsageProblem
 from lic.networks.hyperprior import HyperpriorShape
-from lic.training.growth import head_rows
+from lic.training.growth import head_rows, require_equal
 
 __all__ = ["adopt"]
 
@@ -58,12 +58,7 @@ def adopt(
     Raises:
         UsageProblem: The shapes do not go together.
     """
-    for name in (f.name for f in fields(new) if f.name in _MUST_AGREE):
-        was, wanted = getattr(old, name), getattr(new, name)
-        if (tuple(was) if isinstance(was, list) else was) != (
-            tuple(wanted) if isinstance(wanted, list) else wanted
-        ):
-            raise UsageProblem(f"network.{name} is {was} in the weights and cannot become {wanted}")
+    require_equal(asdict(old), asdict(new), _MUST_AGREE)
     if new.latents > old.latents:
         raise UsageProblem(f"the weights have {old.latents} latents, fewer than {new.latents}")
     result = dict(fresh)

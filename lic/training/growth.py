@@ -9,7 +9,9 @@ training make up for the rest.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,7 +22,7 @@ from lic.networks.hyperprior import HyperpriorShape
 from lic.networks.steps import PHASES
 from lic.training.lapping import block_behind
 
-__all__ = ["grow", "head_rows", "places"]
+__all__ = ["grow", "head_rows", "places", "require_equal"]
 
 _MAY_GROW = ("latents", "analysis", "synthesis", "lapped")
 _CORRELATION = 0.974
@@ -42,11 +44,7 @@ def grow(
         UsageProblem: Something shrinks, or grows that cannot.
     """
     before, after = asdict(old), asdict(new)
-    for name, value in after.items():
-        was = before[name]
-        same = tuple(value) == tuple(was) if isinstance(value, list | tuple) else value == was
-        if not same and name not in _MAY_GROW:
-            raise UsageProblem(f"network.{name} is {was} in the weights and cannot become {value}")
+    require_equal(before, after, after.keys() - set(_MAY_GROW))
     if (
         new.latents < old.latents
         or new.lapped < old.lapped
@@ -62,6 +60,15 @@ def grow(
     if old.latents == new.latents and len(state) == len(fresh):
         return state
     return {name: _grown(name, state.get(name), value, old, new) for name, value in fresh.items()}
+
+
+def require_equal(before: dict[str, Any], after: dict[str, Any], names: Iterable[str]) -> None:
+    """Compare fields of two shapes; raises ``UsageProblem`` for the first that differs."""
+    for name in sorted(names):
+        was, value = before[name], after[name]
+        same = tuple(value) == tuple(was) if isinstance(value, list | tuple) else value == was
+        if not same:
+            raise UsageProblem(f"network.{name} is {was} in the weights and cannot become {value}")
 
 
 def _lapped(state: dict[str, Tensor], fresh: dict[str, Tensor]) -> dict[str, Tensor]:
