@@ -155,6 +155,8 @@ def test_of_the_context_alone_the_transforms_stay_and_the_bits_fall():
 def test_unknown_parts_do_not_train():
     with pytest.raises(UsageProblem, match="context"):
         task_of(replace(ACGC, train="decoder"))
+    with pytest.raises(UsageProblem, match="latents"):
+        task_of(Recipe("vqgan", train="context"))
 
 
 @pytest.mark.parametrize("fast", [True, False])

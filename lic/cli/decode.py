@@ -53,7 +53,8 @@ def decode(
     """Decode .lic files, and packets that arrived, to pictures.
 
     IN are files, folders (searched for .lic and .pkt files), or - for standard input. Family and
-    weights follow from each file; without -o a PNG goes beside it, and folders get PNG files.
+    weights follow from each file; without -o a PNG goes beside it, and folders get PNG files. Of
+    packets of several pictures in one file, the picture with the most is decoded.
     """
     from lic import api
     from lic.container import is_packets

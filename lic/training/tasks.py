@@ -33,6 +33,8 @@ TASKS: dict[str, Callable[[Recipe], Task]] = {
 }
 """Families that can be trained."""
 
+_WITH_LATENTS = ("acgc", "hyperprior", "segpic")
+
 ADOPTED = {"acgc": ("hyperprior",), "segpic": ("hyperprior",)}
 """Other families whose weights training may start from."""
 
@@ -46,4 +48,6 @@ def task_of(recipe: Recipe) -> Task:
     if recipe.family not in TASKS:
         known = ", ".join(TASKS)
         raise UsageProblem(f"no trainer for family '{recipe.family}'; known: {known}")
+    if recipe.train != "all" and recipe.family not in _WITH_LATENTS:
+        raise UsageProblem(f"train '{recipe.train}' is for families with latents")
     return TASKS[recipe.family](recipe)
