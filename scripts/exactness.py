@@ -1,10 +1,11 @@
 """Show that the coding loop derives the same integers however it is computed.
 
-Usage: python scripts/exactness.py PICTURES [QUALITY]
+Usage: python scripts/exactness.py PICTURES [QUALITY [FAMILY]]
 
-Encodes every picture, then derives all table numbers and means again in fresh processes with other
-thread counts, instruction sets, backends, batch sizes and memory formats, and counts what differs.
-Two controls have to differ: the loop in float32, and the loop with weights off their grid.
+Encodes every picture, at quality 50 with ``hyperprior`` unless others are named, then derives all
+table numbers and means again in fresh processes with other thread counts, instruction sets,
+backends, batch sizes and memory formats, and counts what differs. Two controls have to differ: the
+loop in float32, and the loop with weights off their grid.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ VARIANTS: dict[str, dict[str, str]] = {
 }
 
 
-def numbers(folder: Path) -> dict[str, np.ndarray]:
+def numbers(folder: Path, family: str) -> dict[str, np.ndarray]:
     """Return table numbers and 16 * means of each tile, derived as ``LIC_CHECK`` says."""
     import torch
 
@@ -46,7 +47,7 @@ def numbers(folder: Path) -> dict[str, np.ndarray]:
     from lic.container import parse_stream
 
     how = os.environ.get("LIC_CHECK", "")
-    codec: Any = get_codec("hyperprior")
+    codec: Any = get_codec(family)
     cases = []
     for file in sorted(folder.glob("*.lic")):
         stream = parse_stream(file.read_bytes())
@@ -97,7 +98,7 @@ def _derive(codec: Any, cases: list, size: int, device: Any, dtype: Any) -> dict
     return out
 
 
-def main(pictures: str, quality: str = "50") -> int:
+def main(pictures: str, quality: str = "50", family: str = "hyperprior") -> int:
     """Print a line a variant; returns 1 if a promise is broken or a control does not differ."""
     from lic.api import encode
     from lic.evaluation.datasets import find_dataset
@@ -106,13 +107,13 @@ def main(pictures: str, quality: str = "50") -> int:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         for file in find_dataset(pictures):
-            data = encode(file, quality=float(quality))
+            data = encode(file, codec=family, quality=float(quality))
             (folder / f"{file.stem}.lic").write_bytes(data)
-        expected = _run(folder, {"OMP_NUM_THREADS": "1"})
+        expected = _run(folder, family, {"OMP_NUM_THREADS": "1"})
         assert expected is not None
         total = sum(a.size for a in expected.values())
         for name, environment in VARIANTS.items():
-            found = _run(folder, environment)
+            found = _run(folder, family, environment)
             if found is None:
                 print(f"{name:32} not available here")
                 continue
@@ -123,13 +124,13 @@ def main(pictures: str, quality: str = "50") -> int:
     return broken
 
 
-def _run(folder: Path, environment: dict[str, str]) -> dict[str, np.ndarray] | None:
+def _run(folder: Path, family: str, environment: dict[str, str]) -> dict[str, np.ndarray] | None:
     if environment.get("LIC_CHECK") == "cuda":
         import torch
 
         if not torch.cuda.is_available():
             return None
-    command = [sys.executable, __file__, "--worker", str(folder)]
+    command = [sys.executable, __file__, "--worker", str(folder), family]
     subprocess.run(command, env=os.environ | environment, check=True)
     with np.load(folder / "numbers.npz") as found:
         return {k: found[k] for k in found.files}
@@ -137,9 +138,10 @@ def _run(folder: Path, environment: dict[str, str]) -> dict[str, np.ndarray] | N
 
 if __name__ == "__main__":
     if sys.argv[1] == "--worker":
-        np.savez(Path(sys.argv[2]) / "numbers.npz", **numbers(Path(sys.argv[2])))
+        folder = Path(sys.argv[2])
+        np.savez(folder / "numbers.npz", **numbers(folder, sys.argv[3]))
     else:
         try:
-            sys.exit(main(*sys.argv[1:3]))
+            sys.exit(main(*sys.argv[1:4]))
         except LicError as error:
             sys.exit(str(error))

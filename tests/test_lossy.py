@@ -17,6 +17,7 @@ from lic.codecs.packeted import PacketCodec
 from lic.codecs.vqgan import VqganCodec
 from lic.errors import LicError, UsageProblem, WeightsError
 from lic.evaluation.lossy import mean_of, sweep_losses
+from lic.evaluation.lossy_report import concealer_table, loss_summary, plot_losses
 from lic.evaluation.lossy_rows import Case, LossRow
 from lic.evaluation.run_lossy import LossSettings
 from lic.evaluation.senders import FileSender, PacketSender, Shown
@@ -144,6 +145,22 @@ def test_means_are_over_pictures_and_differences_are_paired():
     paired = mean_of(shifted, "psnr", rows)
     assert (paired.value, paired.low, paired.high) == (1, 1, 1)
     assert mean_of(rows, "distance") is None
+
+
+def test_concealers_are_compared_with_none_of_the_same_datagrams(tmp_path):
+    bare = [row("a", 0, 1, "none"), row("a", 1, 3, "none"), row("b", 0, 10, "none")]
+    better = [row(r.image, r.seed, r.metrics["psnr"] + 0.5, "mean") for r in bare]
+    lines = concealer_table(bare + better, ["psnr"]).splitlines()
+    assert len(lines) == 2
+    assert lines[1].split()[-3:] == ["+0.500", "[+0.500,", "+0.500]"]
+    assert concealer_table(bare, ["psnr"]) == ""
+    by_name = {r["conceal"]: r for r in loss_summary(bare + better, ["psnr"])}
+    assert by_name["mean"]["over_none"] == {"psnr": [0.5, 0.5, 0.5]}
+    assert by_name["none"]["over_none"] == {}
+    for name, rows in (("one", bare), ("both", bare + better)):
+        plot_losses(tmp_path / f"{name}.png", rows, "psnr", name)
+    with Image.open(tmp_path / "one.png") as one, Image.open(tmp_path / "both.png") as both:
+        assert one.height < both.height  # the second row is there for comparisons
 
 
 def test_settings_that_cannot_be_are_refused_before_anything_is_sent(tmp_path):

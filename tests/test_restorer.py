@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from lic.training.config import DataConfig, OptimiserConfig, Recipe, RestorerCon
 from lic.training.loop import train
 from lic.training.masks import packet_mask, random_mask
 from lic.training.restorer import RestorerTask
+from lic.training.task import Progress
 from lic.training.vqgan import VqganTask
 from lic.training.weights import export_run, initial_state
 from lic.weights import find_weights
@@ -111,6 +113,29 @@ def test_a_trained_restorer_conceals(kind, tmp_path):
     assert mended.lost
     assert packets.mend(arrived, kind).picture == mended.picture
     assert packets.mend(arrived, "none").picture != mended.picture
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_restorer_learns_from_the_picture_that_the_decoder_makes(kind):
+    x = torch.from_numpy(np.stack([photo(128, 128, s) for s in range(2)])).permute(0, 3, 1, 2)
+    found = []
+    for weight in (0.0, 1.0, 3.0):
+        settings = recipe(kind)
+        restorer = replace(settings.restorer, picture=weight)
+        task = RestorerTask(replace(settings, restorer=restorer))
+        torch.manual_seed(5)
+        model = task.build([])
+        task.prepare(model, torch.device("cpu"))
+        loss, figures = task.loss(model, x, torch.rand(2), Progress(0, 0.0))
+        loss.backward()
+        found.append((float(loss.detach()), model.out.weight.grad.clone(), figures))
+    (plain, entropy, silent), (one, _, told), (three, both, _) = found
+    assert "psnr" in told
+    assert "psnr" not in silent
+    assert three - plain == pytest.approx(3 * (one - plain), rel=1e-4)
+    assert one > plain
+    assert not torch.allclose(entropy, both)
+    assert all(p.grad is None for p in task.codec.parameters())
 
 
 def test_a_decoder_learns_from_what_a_restorer_guesses():

@@ -12,7 +12,7 @@ from lic.evaluation.lossy_rows import Case, LossRow
 from lic.evaluation.metrics import METRICS
 from lic.evaluation.plots import save_figure
 
-__all__ = ["loss_summary", "loss_table", "plot_losses"]
+__all__ = ["concealer_table", "loss_summary", "loss_table", "plot_losses"]
 
 Groups = dict[tuple[str, str, Case], list[LossRow]]
 
@@ -38,15 +38,40 @@ def loss_table(rows: Sequence[LossRow], metrics: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
-def _interval(mean: Mean | None, metric: str) -> str:
+def _interval(mean: Mean | None, metric: str, sign: str = "") -> str:
     if mean is None:
         return "-"
-    digits = min(4, METRICS[metric].digits - 2)
-    return f"{mean.value:.{digits}f} [{mean.low:.{digits}f}, {mean.high:.{digits}f}]"
+    digits = METRICS[metric].digits - (1 if sign else 2)  # differences are small
+    form = f"{sign}.{min(4, digits)}f"
+    return f"{mean.value:{form}} [{mean.low:{form}}, {mean.high:{form}}]"
+
+
+def concealer_table(rows: Sequence[LossRow], metrics: Sequence[str]) -> str:
+    """Return what each concealer adds to no concealment, as a text table; empty without any.
+
+    Differences are of the same datagrams of the same pictures, so their intervals are narrower than
+    those of the means.
+    """
+    groups = _groups(rows)
+    heads = "".join(f"{m.upper().replace('_', '-'):>28}" for m in metrics)
+    lines = [f"{'minus no concealment':24} {'sender':10} {'conceal':12}{heads}"]
+    for (sender, conceal, case), group in sorted(groups.items(), key=lambda g: g[0][::-1]):
+        if (bare := _bare(groups, sender, conceal, case)) is not None:
+            told = "".join(f"{_interval(mean_of(group, m, bare), m, '+'):>28}" for m in metrics)
+            lines.append(f"{case!s:24} {sender:10} {conceal:12}{told}")
+    return "\n".join(lines) if lines[1:] else ""
+
+
+def _bare(groups: Groups, sender: str, conceal: str, case: Case) -> list[LossRow] | None:
+    """Return the same case without concealment, for a concealer that can be compared with it."""
+    return None if conceal in ("", "none") else groups.get((sender, "none", case))
 
 
 def loss_summary(rows: Sequence[LossRow], metrics: Sequence[str]) -> list[dict[str, Any]]:
-    """Return the same for JSON, with codeword distances and rises over a channel without loss."""
+    """Return the same for JSON, with codeword distances and differences.
+
+    ``rise`` is that to a channel without loss, ``over_none`` that to no concealment.
+    """
     groups = _groups(rows)
     whole = {sender: g for (sender, _, case), g in groups.items() if not case.loss}
     return [
@@ -65,6 +90,11 @@ def loss_summary(rows: Sequence[LossRow], metrics: Sequence[str]) -> list[dict[s
             "rise": {
                 m: _plain(mean_of(group, m, whole[sender])) for m in metrics if sender in whole
             },
+            "over_none": {
+                m: _plain(mean_of(group, m, bare))
+                for m in metrics
+                if (bare := _bare(groups, sender, conceal, case)) is not None
+            },
         }
         for (sender, conceal, case), group in groups.items()
     ]
@@ -75,45 +105,80 @@ def _plain(mean: Mean | None) -> list[float] | None:
 
 
 def plot_losses(path: Path, rows: Sequence[LossRow], metric: str, title: str) -> None:
-    """Draw a metric over the share lost, one panel a kind of burst, with 95 % intervals.
+    """Draw a metric over the share lost, one column a kind of burst, with 95 % intervals.
+
+    Below, where concealers were compared, what each adds to no concealment.
 
     Raises:
         InputError: matplotlib is not installed.
     """
     groups = _groups(rows)
     bursts = sorted({case.burst for _, _, case in groups if case.loss})
+    lines = list(dict.fromkeys((s, c) for s, c, case in groups if case.loss))
+    compared = [line for line in lines if line[1] != "none" and (line[0], "none") in lines]
+    height = 2 if compared else 1
     figure = optional("matplotlib.figure").Figure(
-        figsize=(1 + 4.5 * len(bursts), 5), layout="constrained"
+        figsize=(1 + 4.5 * len(bursts), 1 + 4 * height), layout="constrained"
     )
-    panels = figure.subplots(1, len(bursts), sharey=True, squeeze=False)[0]
-    for panel, burst in zip(panels, bursts, strict=True):
-        for sender, conceal in dict.fromkeys((s, c) for s, c, case in groups if case.loss):
-            points = [
-                (case.loss, mean_of(group, metric))
-                for (s, c, case), group in sorted(groups.items(), key=lambda g: g[0][2])
-                if s == sender and (not case.loss or (c == conceal and case.burst == burst))
-            ]
-            known = [(100 * x, m) for x, m in points if m is not None]
-            if known:
-                panel.errorbar(
-                    [x for x, _ in known],
-                    [m.value for _, m in known],
-                    yerr=[
-                        [m.value - m.low for _, m in known],
-                        [m.high - m.value for _, m in known],
-                    ],
-                    marker="o",
-                    markersize=3.5,
-                    linewidth=1.5,
-                    capsize=2,
-                    label=sender
-                    if conceal == "none" and sender != "vqgan"
-                    else f"{sender}, {conceal}",
-                )
-        kind = f"bursts of {burst:g}" if burst else "independent losses"
-        panel.set(title=kind, xlabel="datagrams lost, %")
+    panels = figure.subplots(height, len(bursts), sharex=True, sharey="row", squeeze=False)
+    colours = {line: f"C{number}" for number, line in enumerate(lines)}
+    axis = METRICS[metric].axis.removesuffix(", negative")
+    for column, burst in enumerate(bursts):
+        for line in lines:
+            points = _points(groups, *line, burst, metric)
+            _draw(panels[0, column], points, colours[line], _label(*line))
+        for line in compared:
+            points = _differences(groups, *line, burst, metric)
+            _draw(panels[1, column], points, colours[line], _label(*line))
+        panels[0, column].set_title(f"bursts of {burst:g}" if burst else "independent losses")
+        panels[-1, column].set_xlabel("datagrams lost, %")
+    for panel in panels.flat:
         panel.grid(alpha=0.3)
-    panels[0].set_ylabel(METRICS[metric].axis.removesuffix(", negative"))
-    panels[0].legend(fontsize=8)
+    for row, name in zip(panels, (axis, f"{axis}, minus no concealment"), strict=False):
+        row[0].set_ylabel(name)
+        row[0].legend(fontsize=8)
+    if compared:
+        for panel in panels[1]:
+            panel.axhline(0, color=colours[compared[0][0], "none"], linewidth=1.5)
     figure.suptitle(title)
     save_figure(path, figure)
+
+
+Points = list[tuple[float, Mean]]
+
+
+def _label(sender: str, conceal: str) -> str:
+    return sender if conceal == "none" and sender != "vqgan" else f"{sender}, {conceal}"
+
+
+def _points(groups: Groups, sender: str, conceal: str, burst: float, metric: str) -> Points:
+    """Return share lost in percent and mean of a metric, from no loss up."""
+    found = [
+        (100 * case.loss, mean_of(group, metric))
+        for (s, c, case), group in sorted(groups.items(), key=lambda g: g[0][2])
+        if s == sender and (not case.loss or (c == conceal and case.burst == burst))
+    ]
+    return [(x, m) for x, m in found if m is not None]
+
+
+def _differences(groups: Groups, sender: str, conceal: str, burst: float, metric: str) -> Points:
+    found = [
+        (100 * case.loss, mean_of(group, metric, _bare(groups, s, c, case)))
+        for (s, c, case), group in sorted(groups.items(), key=lambda g: g[0][2])
+        if (s, c) == (sender, conceal) and case.loss and case.burst == burst
+    ]
+    return [(x, m) for x, m in found if m is not None]
+
+
+def _draw(panel: Any, points: Points, colour: str, label: str) -> None:
+    panel.errorbar(
+        [x for x, _ in points],
+        [m.value for _, m in points],
+        yerr=[[m.value - m.low for _, m in points], [m.high - m.value for _, m in points]],
+        color=colour,
+        marker="o",
+        markersize=3.5,
+        linewidth=1.5,
+        capsize=2,
+        label=label,
+    )

@@ -15,7 +15,7 @@ from lic.evaluation.datasets import find_dataset
 from lic.evaluation.environment import environment
 from lic.evaluation.extras import optional
 from lic.evaluation.lossy import sweep_losses
-from lic.evaluation.lossy_report import loss_summary, loss_table, plot_losses
+from lic.evaluation.lossy_report import concealer_table, loss_summary, loss_table, plot_losses
 from lic.evaluation.lossy_rows import Case
 from lic.evaluation.senders import FileSender, PacketSender, Sender
 
@@ -118,7 +118,8 @@ def evaluate_losses(
     report.write_json(out / "losses.json", summary)
     title = f"{Path(settings.dataset).name}, {len(files)} pictures, {settings.seeds} seeds"
     plot_losses(out / "losses.png", rows, metrics[0], title)
-    return loss_table(rows, metrics)
+    tables = loss_table(rows, metrics), concealer_table(rows, metrics)
+    return "\n\n".join(t for t in tables if t)
 
 
 def _senders(name: str, codec: Codec, settings: LossSettings) -> list[Sender]:

@@ -149,6 +149,8 @@ class RestorerConfig:
         softness: Temperature at which the codewords near the true vector share its probability.
         squared: Weight of the squared distance of the expected codeword.
         wrong: Share of wrong indices in a fifth of the grids.
+        picture: Weight of how far the picture is from the original that the decoder makes of the
+            guesses, in the distances that the section ``vqgan`` weighs.
     """
 
     codec: str = ""
@@ -156,6 +158,7 @@ class RestorerConfig:
     softness: float = 0.03
     squared: float = 1.0
     wrong: float = 0.03
+    picture: float = 0.0
 
 
 @dataclass(frozen=True)

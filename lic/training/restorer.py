@@ -33,7 +33,8 @@ class RestorerTask(GridTask):
 
     The encoder and the ladder of trained ``vqgan`` weights make the grids. Lost positions are
     learned by cross-entropy against the codewords near the true vector, and by the distance of the
-    expected codeword, since that is what the decoder gets.
+    expected codeword, since that is what the decoder gets; and from the picture that it makes of
+    it, if the recipe says so.
     """
 
     def __init__(self, recipe: Recipe):
@@ -56,7 +57,7 @@ class RestorerTask(GridTask):
     def loss(
         self, model: nn.Module, x: Tensor, rate: Tensor, progress: Progress
     ) -> tuple[Tensor, dict[str, float]]:
-        """Return cross-entropy and distance at lost positions.
+        """Return cross-entropy and distance at lost positions, and the distance of the picture.
 
         Args:
             model: :class:`lic.networks.restorer.Restorer`.
@@ -68,7 +69,8 @@ class RestorerTask(GridTask):
         bits = self.any_rung()
         codebook = self.codec.ladder.rung(bits)
         with torch.no_grad():
-            z = self.codec.encoder(x.float() / 127.5 - 1)
+            levels = x.float() / 127.5 - 1
+            z = self.codec.encoder(levels)
             indices = self.codec.ladder.nearest(z, bits)
             vectors = self.codec.ladder.look_up(self._mistaken(indices, bits), bits)
         shape = indices.shape[1], indices.shape[2]
@@ -79,7 +81,22 @@ class RestorerTask(GridTask):
         guessed = model(vectors, trust, rungs).permute(0, 2, 3, 1)[lost_here]
         truth = z.permute(0, 2, 3, 1)[lost_here].float()
         with torch.autocast(x.device.type, enabled=False):
-            return self._distance(model, guessed, truth, codebook, bits)
+            expected, loss, figures = self._distance(model, guessed, truth, codebook, bits)
+        if self.config.picture:
+            filled = self._filled(vectors, trust, lost_here, expected, codebook)
+            shown = self.codec.decoder(*filled, rungs)
+            distance, seen = self.picture_loss.distance(levels, shown)
+            loss, figures = loss + self.config.picture * distance, figures | seen
+        return loss, figures
+
+    def _filled(
+        self, vectors: Tensor, trust: Tensor, lost: Tensor, means: Tensor, codebook: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Put means of codewords into the holes, with the trust in them, for the decoder."""
+        guesses, sure = with_trust(means, codebook)
+        vectors, trust = vectors.permute(0, 2, 3, 1).clone(), trust.clone()
+        vectors[lost], trust[lost[:, None]] = guesses.to(vectors.dtype), sure.to(trust.dtype)
+        return vectors.permute(0, 3, 1, 2), trust
 
     def _mistaken(self, indices: Tensor, bits: int) -> Tensor:
         """Replace a few indices of a few grids by others, as undetected damage would."""
@@ -90,7 +107,7 @@ class RestorerTask(GridTask):
 
     def _distance(
         self, model: Restorer, guessed: Tensor, truth: Tensor, codebook: Tensor, bits: int
-    ) -> tuple[Tensor, dict[str, float]]:
+    ) -> tuple[Tensor, Tensor, dict[str, float]]:
         logits = model.logits(guessed, codebook, bits)
         near = min(_NEAR, len(codebook))
         closeness, which = (truth @ codebook.T).topk(near, dim=1)
@@ -101,7 +118,7 @@ class RestorerTask(GridTask):
         squared = (expected - codebook[which[:, 0]]).square().sum(1).mean()
         hits = float((logits.argmax(1) == which[:, 0]).float().mean())
         figures = {"entropy": float(entropy.detach()), "squared": float(squared.detach())}
-        return entropy + self.config.squared * squared, figures | {"hits": hits}
+        return expected, entropy + self.config.squared * squared, figures | {"hits": hits}
 
     @torch.no_grad()
     def validate(
@@ -124,10 +141,7 @@ class RestorerTask(GridTask):
             trust = 1 - lost[:, None].to(true)
             with mixed_precision(device):
                 guess = model.expected(true, lost, codebook, bits).float()
-            vectors, sure = with_trust(guess, codebook)
-            restored, confidence = true.clone(), trust.clone()
-            restored.permute(0, 2, 3, 1)[lost] = vectors
-            confidence[lost[:, None]] = sure
+            restored, confidence = self._filled(true, trust, lost, guess, codebook)
             if lost.any():
                 wanted = true.permute(0, 2, 3, 1)[lost]
                 distances.append(float((guess - wanted).square().sum(1).mean()))
