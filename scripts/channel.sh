@@ -11,7 +11,7 @@ mkdir -p "$out"
 lic eval --dataset "$set" --codec vqgan,jpeg,webp --channel 0.05,0.1,0.2,0.3,0.5 --burst 0,3,6 \
     --seeds "$seeds" --metric lpips --threads "$(nproc)" --out "$out/losses" | tee "$out/losses.txt"
 lic eval --dataset "$set" --codec vqgan --channel 0.05,0.1,0.2,0.3,0.5 --burst 0,3 --parity 1,2,4 \
-    --conceal transformer --seeds "$seeds" --metric lpips --threads "$(nproc)" --out "$out/parity" \
+    --conceal conv --seeds "$seeds" --metric lpips --threads "$(nproc)" --out "$out/parity" \
     | tee "$out/parity.txt"
 lic eval --dataset "$set" --codec vqgan --channel 0.2 --burst 0,3 --seeds 2 --perceptual \
     --metric dists --threads "$(nproc)" --out "$out/dists" | tee "$out/dists.txt"
