@@ -247,15 +247,17 @@ class AcgcContext(HyperSynthesis):
         """Run all steps; arguments and result as of :class:`lic.networks.context.LatinContext`."""
         hyper = self.hyper_synthesis(z_hat, rates.plane)
         offset, factor, reciprocal = self.split_rates(rates, hyper)
-        known, y_hat = torch.zeros_like(reciprocal), torch.zeros_like(reciprocal)
-        for number, width in enumerate(self.slices):
-            first = self.order.parts[2 * number][0].first
-            features = self._features(number, hyper, merge(known[:, :first]) if first else None)
+        known: list[Tensor] = []
+        y_hat: list[Tensor] = []
+        for number in range(len(self.slices)):
+            features = self._features(number, hyper, torch.cat(known, dim=1) if known else None)
+            shown: dict[int, Tensor] = {}
+            normalised: dict[int, Tensor] = {}
             for half in (0, 1):
                 k = 2 * number + half
                 if half and len(self.anchor_context):
-                    anchors = merge(known[:, first : first + width])
-                    seen = self.act(self.anchor_context[number](anchors.to(features.dtype)))
+                    anchors = _on_grid(normalised).to(features.dtype)
+                    seen = self.act(self.anchor_context[number](anchors))
                     features = torch.cat([features, seen], dim=1)
                 step: Any = self.passes[k]
                 spread = self.order.take(factor, k)
@@ -265,12 +267,15 @@ class AcgcContext(HyperSynthesis):
                 raised = LOG_STEPS_PER_NAT * _apart(log_scale, shape).to(offset.dtype)
                 positions = self.order.take(offset, k) + raised
                 values = quantise(k, means, positions)
-                normalised = scaled(values, self.order.take(reciprocal, k))
-                residual = step.refine(hidden, _together(normalised))
+                deviations = scaled(values, self.order.take(reciprocal, k))
+                residual = step.refine(hidden, _together(deviations))
                 values = to_grid(values + _apart(residual, shape).to(values.dtype))
-                y_hat = self.order.put(y_hat, k, values)
-                known = self.order.put(known, k, scaled(values, self.order.take(reciprocal, k)))
-        return merge(y_hat)
+                deviations = scaled(values, self.order.take(reciprocal, k))
+                for at, part in enumerate(self.order.parts[k]):
+                    shown[part.phase], normalised[part.phase] = values[:, at], deviations[:, at]
+            known.append(_on_grid(normalised))
+            y_hat.append(_on_grid(shown))
+        return torch.cat(y_hat, dim=1)
 
     def _features(self, number: int, hyper: Tensor, known: Tensor | None) -> Tensor:
         """Return hyper features and the contexts of the slices so far."""
@@ -285,10 +290,14 @@ class AcgcContext(HyperSynthesis):
 
     def _at(self, features: Tensor, step: int) -> Tensor:
         """Return features at the phases of a step, one below the other."""
-        n, c, h, w = features.shape
-        phases = [p.phase for p in self.order.parts[step]]
-        apart = F.pixel_unshuffle(features, 2).view(n, c, PHASES, h // 2, w // 2)
-        return apart[:, :, phases].flatten(2, 3)
+        phases = [divmod(p.phase, 2) for p in self.order.parts[step]]
+        return torch.cat([features[:, :, row::2, column::2] for row, column in phases], dim=2)
+
+
+def _on_grid(by_phase: dict[int, Tensor]) -> Tensor:
+    """Merge phases ``(N, width, h/2, w/2)``, zeros for missing ones, to ``(N, width, h, w)``."""
+    nothing = torch.zeros_like(next(iter(by_phase.values())))
+    return merge(torch.stack([by_phase.get(p, nothing) for p in range(PHASES)], dim=2))
 
 
 def _together(values: Tensor) -> Tensor:
