@@ -152,8 +152,8 @@ def restorer_of(card: Card) -> Restorer:
 class _Network:
     """A trained restorer.
 
-    It runs once; the guess is the expected codeword. Where the network is sure of one codeword that
-    is this codeword, elsewhere a mean, which is nearer to the truth than any one of them.
+    It runs once; the guess is the expected codeword by its probabilities, which are trained for the
+    picture that the decoder makes of it.
     """
 
     def __init__(self, card: Card):
