@@ -20,6 +20,7 @@ import torch
 
 from lic.channel.channel import Channel
 from lic.codecs.conceal import available_concealers
+from lic.codecs.packeted import PacketCodec
 from lic.codecs.plan import Plan
 from lic.codecs.registry import get_codec, packet_codec
 from lic.container.packets import read_packets, write_packets
@@ -31,9 +32,8 @@ from lic.pictures import Picture, read_picture
 COUNTS = (8, 16, 32)
 
 
-def in_packets(picture: Picture, size: int) -> list[dict[str, float]]:
+def in_packets(codec: PacketCodec, picture: Picture, size: int) -> list[dict[str, float]]:
     """Return the details of the smallest payloads that make at most ``COUNTS`` datagrams."""
-    codec = packet_codec()
     bits = size.bit_length() - 1
     plan = Plan(picture.height, picture.width, codec.codec.step)
     indices = codec.codec.encode_latents(picture, bits, plan)
@@ -47,14 +47,18 @@ def in_packets(picture: Picture, size: int) -> list[dict[str, float]]:
     return found
 
 
-def seconds(pictures: Sequence[Picture], size: int, name: str) -> list[float]:
-    """Return how long each picture takes a concealer after the first, which loads networks."""
-    codec, found = packet_codec(), []
-    for number, picture in enumerate([pictures[0], *pictures]):
-        sent = read_packets(codec.encode(picture, 0, codebook_size=size).data)
-        arrived = write_packets(Channel(loss=0.2).send(sent, number).datagrams)
+def with_losses(codec: PacketCodec, picture: Picture, size: int, seed: int) -> bytes:
+    """Return what arrives of a picture's datagrams when a fifth of them is lost."""
+    sent = read_packets(codec.encode(picture, 0, codebook_size=size).data)
+    return write_packets(Channel(loss=0.2).send(sent, seed).datagrams)
+
+
+def seconds(codec: PacketCodec, arrived: Sequence[bytes], name: str) -> list[float]:
+    """Return how long each picture takes a concealer, after one that loads its network."""
+    found = []
+    for data in [arrived[0], *arrived]:
         begun = time.perf_counter()
-        codec.mend(receive(arrived), name)
+        codec.mend(receive(data), name)
         found.append(time.perf_counter() - begun)
     return found[1:]
 
@@ -79,21 +83,22 @@ def main() -> None:
     try:
         files = find_dataset(given.pictures)[: given.limit]
         pictures = [read_picture(Path(f).read_bytes(), name=str(f)) for f in files]
-        codec, size = get_codec("vqgan"), given.codebook_size
+        codec, packets, size = get_codec("vqgan"), packet_codec(), given.codebook_size
         plain = [codec.encode(p, 0, codebook_size=size) for p in pictures]
         sizes = [float(len(e.data)) for e in plain]
         payloads = sum(e.details["payload_bytes"] for e in plain)
         print("| | bytes | against files | headers |\n|---|---:|---:|---:|")
         print(row("file", sizes, sizes, 1 - payloads / sum(sizes)))
-        for sent in zip(*(in_packets(p, size) for p in pictures), strict=True):
+        for sent in zip(*(in_packets(packets, p, size) for p in pictures), strict=True):
             wire = [float(d["wire_bytes"]) for d in sent]
             share = 1 - sum(d["index_bits"] for d in sent) / 8 / sum(wire)
             made = statistics.mean(d["packets"] for d in sent)
             print(row(f"{made:.1f} packets", wire, sizes, share), flush=True)
         print(f"\n| {given.threads} threads, 20 % lost | seconds |\n|---|---:|")
         torch.set_num_threads(given.threads)
-        for name in available_concealers(packet_codec().codec.card):
-            taken = statistics.median(seconds(pictures, size, name))
+        arrived = [with_losses(packets, p, size, seed) for seed, p in enumerate(pictures, 1)]
+        for name in available_concealers(packets.codec.card):
+            taken = statistics.median(seconds(packets, arrived, name))
             print(f"| {name} | {taken:.3f} |", flush=True)
     except LicError as error:
         raise SystemExit(f"packets: {error}") from error

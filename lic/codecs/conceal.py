@@ -23,6 +23,7 @@ __all__ = [
     "available_concealers",
     "concealer",
     "restorer_of",
+    "with_guesses",
     "with_trust",
 ]
 
@@ -81,6 +82,27 @@ def with_trust(means: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor]:
     return means / trust[:, None], trust
 
 
+def with_guesses(
+    codewords: Tensor, trust: Tensor, lost: Tensor, means: Tensor, codebook: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Put means of codewords into holes, see :func:`with_trust`.
+
+    Args:
+        codewords: ``(N, E, h, w)``.
+        trust: ``(N, 1, h, w)``.
+        lost: bool ``(N, h, w)``, the n holes.
+        means: ``(n, E)``.
+        codebook: ``(K, E)``.
+
+    Returns:
+        Copies of codewords and trust without holes.
+    """
+    vectors, sure = with_trust(means, codebook)
+    filled, trust = codewords.permute(0, 2, 3, 1).clone(), trust.clone()
+    filled[lost], trust[lost[:, None]] = vectors.to(filled), sure.to(trust)
+    return filled.permute(0, 3, 1, 2), trust
+
+
 def _none(codewords: Tensor, known: Tensor, codebook: Tensor, bits: int) -> tuple[Tensor, Tensor]:
     trust = known.to(codewords)[None, None]
     return codewords * trust, trust
@@ -107,21 +129,8 @@ def _mean(codewords: Tensor, known: Tensor, codebook: Tensor, bits: int) -> tupl
         return (around * share[:, None]).sum(0) / share.sum(0).clamp(min=1)
 
     filled, trust = _grow(codewords, known, one), known.to(codewords)[None, None]
-    return _put(filled, trust, known, *with_trust(_at(filled, ~known), codebook))
-
-
-def _at(codewords: Tensor, where: Tensor) -> Tensor:
-    """Return ``(n, E)`` at the positions of a mask."""
-    return codewords.permute(0, 2, 3, 1)[0][where]
-
-
-def _put(
-    codewords: Tensor, trust: Tensor, known: Tensor, vectors: Tensor, sure: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Fill the holes of codewords and trust."""
-    filled, trust = codewords.permute(0, 2, 3, 1).clone(), trust.clone()
-    filled[0][~known], trust[0, 0][~known] = vectors, sure
-    return filled.permute(0, 3, 1, 2), trust
+    lost = ~known[None]
+    return with_guesses(filled, trust, lost, filled.permute(0, 2, 3, 1)[lost], codebook)
 
 
 def _grow(codewords: Tensor, known: Tensor, one: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
@@ -168,5 +177,6 @@ class _Network:
                 f"restorer knows no rung of {2**bits} codewords", str(self.card.path)
             )
         trust = known.to(codewords)[None, None]
-        means = finite(self.model.expected(codewords, ~known[None], codebook, bits))
-        return _put(codewords, trust, known, *with_trust(means, codebook))
+        lost = ~known[None]
+        means = finite(self.model.expected(codewords, lost, codebook, bits))
+        return with_guesses(codewords, trust, lost, means, codebook)

@@ -26,7 +26,7 @@ def _groups(rows: Sequence[LossRow]) -> Groups:
 
 def loss_table(rows: Sequence[LossRow], metrics: Sequence[str]) -> str:
     """Return means with 95 % intervals as a text table, one line a sender, concealer and case."""
-    heads = "".join(f"{m.upper().replace('_', '-'):>28}" for m in metrics)
+    heads = _heads(metrics)
     lines = [f"{'channel':24} {'sender':10} {'conceal':12} {'bytes':>6} {'lost':>6} grey{heads}"]
     for (sender, conceal, case), group in sorted(_groups(rows).items(), key=lambda g: g[0][::-1]):
         size = sum(r.wire_bytes for r in group) / len(group)
@@ -36,6 +36,10 @@ def loss_table(rows: Sequence[LossRow], metrics: Sequence[str]) -> str:
         head = f"{case!s:24} {sender:10} {conceal or '-':12}"
         lines.append(f"{head} {size:6.0f} {lost:5.1f}% {nothing:3.0f}%{told}")
     return "\n".join(lines)
+
+
+def _heads(metrics: Sequence[str]) -> str:
+    return "".join(f"{m.upper().replace('_', '-'):>28}" for m in metrics)
 
 
 def _interval(mean: Mean | None, metric: str, sign: str = "") -> str:
@@ -53,8 +57,7 @@ def concealer_table(rows: Sequence[LossRow], metrics: Sequence[str]) -> str:
     those of the means.
     """
     groups = _groups(rows)
-    heads = "".join(f"{m.upper().replace('_', '-'):>28}" for m in metrics)
-    lines = [f"{'minus no concealment':24} {'sender':10} {'conceal':12}{heads}"]
+    lines = [f"{'minus no concealment':24} {'sender':10} {'conceal':12}{_heads(metrics)}"]
     for (sender, conceal, case), group in sorted(groups.items(), key=lambda g: g[0][::-1]):
         if (bare := _bare(groups, sender, conceal, case)) is not None:
             told = "".join(f"{_interval(mean_of(group, m, bare), m, '+'):>28}" for m in metrics)
@@ -125,10 +128,10 @@ def plot_losses(path: Path, rows: Sequence[LossRow], metric: str, title: str) ->
     axis = METRICS[metric].axis.removesuffix(", negative")
     for column, burst in enumerate(bursts):
         for line in lines:
-            points = _points(groups, *line, burst, metric)
+            points = _points(groups, line, burst, metric)
             _draw(panels[0, column], points, colours[line], _label(*line))
         for line in compared:
-            points = _differences(groups, *line, burst, metric)
+            points = _points(groups, line, burst, metric, over_none=True)
             _draw(panels[1, column], points, colours[line], _label(*line))
         panels[0, column].set_title(f"bursts of {burst:g}" if burst else "independent losses")
         panels[-1, column].set_xlabel("datagrams lost, %")
@@ -151,26 +154,23 @@ def _label(sender: str, conceal: str) -> str:
     return sender if conceal == "none" and sender != "vqgan" else f"{sender}, {conceal}"
 
 
-def _points(groups: Groups, sender: str, conceal: str, burst: float, metric: str) -> Points:
-    """Return share lost in percent and mean of a metric, from no loss up."""
-    found = [
-        (100 * case.loss, mean_of(group, metric))
-        for (s, c, case), group in sorted(groups.items(), key=lambda g: g[0][2])
-        if s == sender and (not case.loss or (c == conceal and case.burst == burst))
-    ]
-    return [(x, m) for x, m in found if m is not None]
-
-
-def _differences(groups: Groups, sender: str, conceal: str, burst: float, metric: str) -> Points:
-    found = [
-        (100 * case.loss, mean_of(group, metric, _bare(groups, s, c, case)))
-        for (s, c, case), group in sorted(groups.items(), key=lambda g: g[0][2])
-        if (s, c) == (sender, conceal) and case.loss and case.burst == burst
-    ]
+def _points(
+    groups: Groups, line: tuple[str, str], burst: float, metric: str, *, over_none: bool = False
+) -> Points:
+    """Return share lost in percent and mean of a metric, or of its difference to no concealment."""
+    found = []
+    for (sender, conceal, case), group in sorted(groups.items(), key=lambda g: g[0][2]):
+        bare = _bare(groups, sender, conceal, case) if over_none else None
+        here = (sender, conceal) == line and case.burst == burst
+        without_loss = sender == line[0] and not case.loss and not over_none
+        if here or without_loss:
+            found.append((100 * case.loss, mean_of(group, metric, bare)))
     return [(x, m) for x, m in found if m is not None]
 
 
 def _draw(panel: Any, points: Points, colour: str, label: str) -> None:
+    if not points:
+        return
     panel.errorbar(
         [x for x, _ in points],
         [m.value for _, m in points],

@@ -260,17 +260,17 @@ class AcgcContext(HyperSynthesis):
                     seen = self.act(self.anchor_context[number](anchors))
                     features = torch.cat([features, seen], dim=1)
                 step: Any = self.passes[k]
-                spread = self.order.take(factor, k)
+                spread, back = self.order.take(factor, k), self.order.take(reciprocal, k)
                 shape = spread.shape
                 mean, log_scale, hidden = step.predict(self._at(features, k))
                 means = round_mean(_apart(mean, shape).to(spread.dtype) * spread)
                 raised = LOG_STEPS_PER_NAT * _apart(log_scale, shape).to(offset.dtype)
                 positions = self.order.take(offset, k) + raised
                 values = quantise(k, means, positions)
-                deviations = scaled(values, self.order.take(reciprocal, k))
+                deviations = scaled(values, back)
                 residual = step.refine(hidden, _together(deviations))
                 values = to_grid(values + _apart(residual, shape).to(values.dtype))
-                deviations = scaled(values, self.order.take(reciprocal, k))
+                deviations = scaled(values, back)
                 for at, part in enumerate(self.order.parts[k]):
                     shown[part.phase], normalised[part.phase] = values[:, at], deviations[:, at]
             known.append(_on_grid(normalised))

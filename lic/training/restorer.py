@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lic.codecs.conceal import with_trust
+from lic.codecs.conceal import with_guesses
 from lic.errors import UsageProblem
 from lic.networks.restorer import KINDS, Restorer, RestorerShape
 from lic.training.config import Recipe
@@ -83,20 +83,11 @@ class RestorerTask(GridTask):
         with torch.autocast(x.device.type, enabled=False):
             expected, loss, figures = self._distance(model, guessed, truth, codebook, bits)
         if self.config.picture:
-            filled = self._filled(vectors, trust, lost_here, expected, codebook)
+            filled = with_guesses(vectors, trust, lost_here, expected, codebook)
             shown = self.codec.decoder(*filled, rungs)
             distance, seen = self.picture_loss.distance(levels, shown)
             loss, figures = loss + self.config.picture * distance, figures | seen
         return loss, figures
-
-    def _filled(
-        self, vectors: Tensor, trust: Tensor, lost: Tensor, means: Tensor, codebook: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Put means of codewords into the holes, with the trust in them, for the decoder."""
-        guesses, sure = with_trust(means, codebook)
-        vectors, trust = vectors.permute(0, 2, 3, 1).clone(), trust.clone()
-        vectors[lost], trust[lost[:, None]] = guesses.to(vectors.dtype), sure.to(trust.dtype)
-        return vectors.permute(0, 3, 1, 2), trust
 
     def _mistaken(self, indices: Tensor, bits: int) -> Tensor:
         """Replace a few indices of a few grids by others, as undetected damage would."""
@@ -141,7 +132,7 @@ class RestorerTask(GridTask):
             trust = 1 - lost[:, None].to(true)
             with mixed_precision(device):
                 guess = model.expected(true, lost, codebook, bits).float()
-            restored, confidence = self._filled(true, trust, lost, guess, codebook)
+            restored, confidence = with_guesses(true, trust, lost, guess, codebook)
             if lost.any():
                 wanted = true.permute(0, 2, 3, 1)[lost]
                 distances.append(float((guess - wanted).square().sum(1).mean()))

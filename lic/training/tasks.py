@@ -8,6 +8,7 @@ from lic.errors import UsageProblem
 from lic.training.acgc import AcgcTask
 from lic.training.config import Recipe
 from lic.training.hyperprior import HyperpriorTask
+from lic.training.latent import LatentTask
 from lic.training.prior import PriorTask
 from lic.training.restorer import RestorerTask
 from lic.training.rung_tuning import RungTask
@@ -33,8 +34,6 @@ TASKS: dict[str, Callable[[Recipe], Task]] = {
 }
 """Families that can be trained."""
 
-_WITH_LATENTS = ("acgc", "hyperprior", "segpic")
-
 ADOPTED = {"acgc": ("hyperprior",), "segpic": ("hyperprior",)}
 """Other families whose weights training may start from."""
 
@@ -48,6 +47,7 @@ def task_of(recipe: Recipe) -> Task:
     if recipe.family not in TASKS:
         known = ", ".join(TASKS)
         raise UsageProblem(f"no trainer for family '{recipe.family}'; known: {known}")
-    if recipe.train != "all" and recipe.family not in _WITH_LATENTS:
+    task = TASKS[recipe.family](recipe)
+    if recipe.train != "all" and not isinstance(task, LatentTask):
         raise UsageProblem(f"train '{recipe.train}' is for families with latents")
-    return TASKS[recipe.family](recipe)
+    return task

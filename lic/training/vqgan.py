@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lic.codecs.conceal import restorer_of, with_trust
+from lic.codecs.conceal import restorer_of, with_guesses
 from lic.coding.mixing import TreeStart
 from lic.errors import UsageProblem
 from lic.networks.restorer import Restorer
@@ -190,9 +190,7 @@ class VqganTask:
                 here = mended & (rungs == bits)[:, None, None]
                 codebook = model.ladder.rung(int(bits))
                 means = self.restorer.expected(codewords, here, codebook, int(bits)).float()
-                vectors, sure = with_trust(means, codebook)
-                known.permute(0, 2, 3, 1)[here] = vectors.to(known)
-                trust[here[:, None]] = sure.to(trust)
+                known, trust = with_guesses(known, trust, here, means, codebook)
         return known, trust
 
     def after_step(self, model: nn.Module) -> None:
