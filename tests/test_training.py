@@ -273,3 +273,23 @@ def test_ms_ssim_is_a_loss_that_trains(tmp_path):
     assert "ms_ssim_db@1.00" in (folder.path / "valid.csv").read_text()
     with pytest.raises(UsageProblem, match="crops of 161"):
         train(recipe(loss="ms-ssim"), tmp_path / "c", where, where, 1)
+
+
+def test_muon_moves_matrices_together_as_one_by_one():
+    torch.manual_seed(0)
+    given = [torch.randn(6, 4, 3, 3) for _ in range(3)]
+    moved = []
+    for together in (True, False):
+        weights = [torch.nn.Parameter(w.clone()) for w in given]
+        optimiser = Muon(weights, lr=1.0)
+        for _ in range(3):
+            for number, weight in enumerate(weights):
+                weight.grad = (weight.detach() + number) ** 2
+            sets = [weights] if together else [[w] for w in weights]
+            for alike in sets:
+                with torch.no_grad():
+                    optimiser._move(alike, 0.1, 0.95)
+        moved.append([w.detach() for w in weights])
+    for first, second in zip(*moved, strict=True):
+        assert torch.allclose(first, second, atol=1e-5)
+    assert not torch.allclose(moved[0][0], given[0], atol=1e-2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -241,7 +242,7 @@ class LatentTask(ABC):
 
     def loss(
         self, model: nn.Module, x: Tensor, rate: Tensor, progress: Progress
-    ) -> tuple[Tensor, dict[str, float]]:
+    ) -> tuple[Tensor, Mapping[str, float | Tensor]]:
         """Return the mean of (lambda * D + R) / lambda^tilt and figures for the log."""
         out = self.forward(model, x, rate, rounded=False)
         pixels = x.shape[2] * x.shape[3]
@@ -255,10 +256,10 @@ class LatentTask(ABC):
         loss = loss + out["penalty"].mean()
         with torch.no_grad():
             figures = {
-                "bpp": float(bpp.mean()),
-                "z_bpp": float(out["z_bits"].mean()) / pixels,
-                "side_bpp": float(out["side_bits"].mean()) / pixels,
-                "psnr": float((10 * (LEVELS**2 / mse.clamp(min=1e-4)).log10()).mean()),
+                "bpp": bpp.mean(),
+                "z_bpp": out["z_bits"].mean() / pixels,
+                "side_bpp": out["side_bits"].mean() / pixels,
+                "psnr": (10 * (LEVELS**2 / mse.clamp(min=1e-4)).log10()).mean(),
             }
         return loss, figures
 

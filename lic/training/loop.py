@@ -47,6 +47,8 @@ class _Trainer:
     def __init__(self, recipe: Recipe, run: RunFolder, budget: float, device: torch.device):
         self.recipe, self.run, self.budget, self.device = recipe, run, budget, device
         self.task: Task = task_of(recipe)
+        # Crops have at most two sizes, so what the best kernels are is asked twice.
+        torch.backends.cudnn.benchmark = device.type == "cuda"
         self.state = _State()
         self.tables: dict[str, Tensor] | None = None
         self.model: nn.Module
@@ -111,7 +113,7 @@ class _Trainer:
             return data.batch, data.crop
         return max(1, round(data.batch * (data.crop / data.late_crop) ** 2)), data.late_crop
 
-    def step(self, crops: Crops) -> dict[str, float] | None:
+    def step(self, crops: Crops) -> dict[str, float | Tensor] | None:
         """Train on one batch; returns figures, or None where the step was skipped as a spike."""
         progress = self._progress()
         factor = self._learning_rate(progress.part)
@@ -140,7 +142,7 @@ class _Trainer:
         self.task.after_step(self.model)
         if state.step % _EMA_EVERY == 0:
             self._update_average()
-        return {"loss": float(loss.detach()), "norm": norm, "lr": factor, **figures}
+        return {"loss": loss.detach(), "norm": norm, "lr": factor, **figures}
 
     @torch.no_grad()
     def _update_average(self) -> None:
@@ -236,7 +238,7 @@ def _spend(
 ) -> None:
     state, recipe = trainer.state, trainer.recipe
     next_validation = state.seconds + recipe.validate_every
-    sums: dict[str, float] = {}
+    sums: dict[str, float | Tensor] = {}
     counted, last_report = 0, time.monotonic()
     while state.seconds < trainer.budget:
         begun = time.monotonic()
@@ -246,7 +248,7 @@ def _spend(
             counted += 1
             sums = {k: sums.get(k, 0.0) + v for k, v in figures.items()}
         if counted and time.monotonic() - last_report > 20:
-            mean = {k: v / counted for k, v in sums.items()}
+            mean = {k: float(v) / counted for k, v in sums.items()}
             trainer.run.append(
                 "log.csv",
                 {"step": state.step, "seconds": round(state.seconds, 1), "crops": state.crops}

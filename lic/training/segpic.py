@@ -24,6 +24,9 @@ _SHRINK = 8
 _MOST = 16
 """Regions of a crop; what is more shares the last one."""
 
+_NUMBERS = 256
+"""Of regions in a mask."""
+
 _SMALLEST_CELL, _LARGEST_CELL = 12, 32
 """Positions a side of the cells in training, 96 to 256 pixels: those of common pictures. A crop is
 smaller than a picture, so a grid of a crop's own would have cells that never occur in use."""
@@ -34,9 +37,11 @@ part of a region, and pay the same part of its bits."""
 
 
 class _RegionPassing(Passing):
-    def __init__(self, model: Segpic, regions: Tensor, other: Tensor | None, rounded: bool):
+    def __init__(
+        self, model: Segpic, regions: Tensor, count: int, other: Tensor | None, rounded: bool
+    ):
         super().__init__(model)
-        self.regions, self.other, self.rounded = regions, other, rounded
+        self.regions, self.count, self.other, self.rounded = regions, count, other, rounded
         self.consistency = 0.0
         self.known = torch.zeros(())
 
@@ -58,8 +63,7 @@ class _RegionPassing(Passing):
         return y
 
     def _told(self, features: Tensor, regions: Tensor, rate: Tensor) -> tuple[Tensor, Tensor]:
-        count = int(regions.max()) + 1
-        means = prototypes_of(features, regions, count)
+        means = prototypes_of(features, regions, self.count)
         steps = self.model.side_steps(means, rate)
         positions = self.model.side_positions(rate)[:, :, None].expand_as(steps)
         quantised = round_ste(steps)
@@ -117,16 +121,17 @@ class SegpicTask(LatentTask):
         n, channels = x.shape[:2]
         height, width = (side // _SHRINK for side in x.shape[2:])
         if rounded:
-            grid = cell_numbers(height, width, model.shape.cells, x.device)
-            return _RegionPassing(model, grid.expand(n, -1, -1), None, rounded)
+            cells = model.shape.cells
+            grid = cell_numbers(height, width, cells, x.device).expand(n, -1, -1)
+            return _RegionPassing(model, grid, cells**2, None, rounded)
         grid = random_grids(n, height, width, x.device)
         if channels == 3:
-            return _RegionPassing(model, grid, None, rounded)
+            return _RegionPassing(model, grid, _MOST, None, rounded)
         masked = torch.rand(n, device=x.device) < self.recipe.data.masks
         middle = _SHRINK // 2
         told = few_regions(x[:, 3, middle::_SHRINK, middle::_SHRINK])
         regions = torch.where(masked[:, None, None], told, grid)
-        passing = _RegionPassing(model, regions, grid, rounded)
+        passing = _RegionPassing(model, regions, _MOST, grid, rounded)
         passing.consistency = self.recipe.segpic.consistency
         return passing
 
@@ -139,12 +144,17 @@ def random_grids(count: int, height: int, width: int, device: torch.device) -> T
         start = (torch.rand(count, 1, device=device) * cells).long()
         numbers.append((torch.arange(side, device=device)[None] + start) // cells)
     rows, columns = numbers
-    return few_regions(rows[:, :, None] * (int(columns.max()) + 1) + columns[:, None, :])
+    most = width // _SMALLEST_CELL + 2
+    return few_regions(rows[:, :, None] * most + columns[:, None, :])
 
 
 def few_regions(regions: Tensor) -> Tensor:
-    """Number the regions of each crop from 0, at most 16 of them."""
-    numbered = torch.empty(regions.shape, dtype=torch.int64, device=regions.device)
-    for crop, found in zip(numbered, regions, strict=True):
-        crop.copy_(found.unique(return_inverse=True)[1])
-    return numbered.clamp(max=_MOST - 1)
+    """Number the regions of each crop from 0 in the order of their numbers, at most 16 of them.
+
+    Args:
+        regions: ``(N, h, w)`` numbers in ``[0, 256)``.
+    """
+    at = regions.flatten(1).long()
+    there = torch.zeros(len(at), _NUMBERS, dtype=torch.long, device=at.device).scatter(1, at, 1)
+    ranks = (there.cumsum(1) - 1).clamp(max=_MOST - 1)
+    return ranks.gather(1, at).view(regions.shape)

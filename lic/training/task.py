@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -84,8 +85,11 @@ class Task(Protocol):
 
     def loss(
         self, model: nn.Module, x: Tensor, rate: Tensor, progress: Progress
-    ) -> tuple[Tensor, dict[str, float]]:
-        """Return the loss of a batch of crops, uint8 ``(N, 3, H, W)``, and figures for the log."""
+    ) -> tuple[Tensor, Mapping[str, float | Tensor]]:
+        """Return the loss of a batch of crops, uint8 ``(N, 3, H, W)``, and figures for the log.
+
+        Figures may stay on the device, so that nothing waits for it.
+        """
 
     def after_step(self, model: nn.Module) -> None:
         """Do what follows an optimiser's step, such as moving a codebook."""
