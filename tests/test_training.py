@@ -70,6 +70,7 @@ def test_the_plot_of_a_run_is_drawn(run):
 
 def test_exported_weights_code_and_carry_fitted_tables(run, tmp_path):
     card = export_run(run.path, tmp_path)
+    assert torch.__version__ in card.training["runs"][-1]["machine"]
     codec = load_codec(card)
     picture = Picture(photo(70, 90, 9))
     encoded = codec.encode(picture, 40, reconstruct=True)
@@ -271,6 +272,8 @@ def test_ms_ssim_is_a_loss_that_trains(tmp_path):
     folder = train(wanted, tmp_path / "r", where, where, 1.0, report=lines.append)
     assert "against JPEG" in lines[-1]
     assert "ms_ssim_db@1.00" in (folder.path / "valid.csv").read_text()
+    plot_run(folder)
+    assert (folder.path / "rd.png").stat().st_size > 10_000
     with pytest.raises(UsageProblem, match="crops of 161"):
         train(recipe(loss="ms-ssim"), tmp_path / "c", where, where, 1)
 

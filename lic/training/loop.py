@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import platform
 import sys
 import time
 from collections.abc import Callable
@@ -41,6 +42,13 @@ class _State:
     valid: list[list[float]] = field(default_factory=list)
     curve: list[list[float]] = field(default_factory=list)
     runs: list[dict[str, Any]] = field(default_factory=list)
+    machine: str = ""
+
+
+def _machine(device: torch.device) -> str:
+    """Return what a run was made on, for the card."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    return f"{name}, torch {torch.__version__}"
 
 
 class _Trainer:
@@ -65,6 +73,7 @@ class _Trainer:
             self.state.runs, self.tables = initial.runs, initial.tables
         self.task.prepare(self.model, self.device)
         self._make_optimisers()
+        self.state.machine = _machine(self.device)
 
     def _adopt(self, model: nn.Module) -> None:
         self.model = model.to(self.device)

@@ -9,6 +9,9 @@ from lic.training.validation import RATES
 
 __all__ = ["plot_run"]
 
+_MEASURES = {"psnr": "PSNR RGB, dB", "ms_ssim_db": "-10 log10(1 - MS-SSIM), dB"}
+"""Columns of ``valid.csv`` and what they are."""
+
 
 def plot_run(run: RunFolder) -> None:
     """Draw ``RUN/rd.png`` from ``valid.csv``; nothing without matplotlib.
@@ -32,15 +35,16 @@ def plot_run(run: RunFolder) -> None:
         return
     figure, axes = pyplot.subplots(figsize=(7, 5))
     shown = [rows[0], rows[-1]] if len(rows) > 1 else rows
+    name = next(n for n in _MEASURES if f"{n}@{RATES[0]:.2f}" in rows[-1])
     for row in shown:
         bpp = [float(row[f"bpp@{r:.2f}"]) for r in RATES]
-        psnr = [float(row[f"psnr@{r:.2f}"]) for r in RATES]
+        measured = [float(row[f"{name}@{r:.2f}"]) for r in RATES]
         label = f"step {row['step']}, {float(row['bd']):+.1f} % against JPEG, {row['tables']}"
         label = label.removesuffix(", ")
-        axes.plot(bpp, psnr, marker="o", label=label)
+        axes.plot(bpp, measured, marker="o", label=label)
     axes.set(
         xlabel=f"bits per pixel, {rows[-1]['bpp']}",
-        ylabel="PSNR RGB, dB",
+        ylabel=_MEASURES[name],
         title="Validation pictures",
     )
     axes.grid(alpha=0.3)

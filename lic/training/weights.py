@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import platform
 from dataclasses import asdict, dataclass, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from lic.errors import WeightsError
@@ -105,7 +103,7 @@ def export_run(
         "steps": state["step"],
         "crops": state["crops"],
         "seconds": round(state["seconds"]),
-        "machine": f"{platform.machine()}, torch {torch.__version__}",
+        "machine": state.get("machine", ""),
         "validation": [[s, round(t), round(bd, 2)] for s, t, bd in state["valid"]],
     }
     training = {
