@@ -42,6 +42,7 @@ SETTINGS = {
         "network.hidden=96",
         "data.batch=12",
         "data.late_crop=128",
+        "data.valid_pictures=12",
     ],
 }
 COMMON = ["validate_every=1e9"]
