@@ -111,6 +111,7 @@ def test_random_grids_have_rectangles_of_cells_in_use():
         assert (grid[:, :1].diff(dim=0) != 0).sum() <= 2
         columns = grid - grid[:1]
         assert all(len(row.unique()) == 1 for row in columns)
+    assert random_grids(2, 400, 400, torch.device("cpu")).max() == 15
 
 
 def test_regions_are_numbered_from_zero():

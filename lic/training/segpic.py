@@ -24,9 +24,6 @@ _SHRINK = 8
 _MOST = 16
 """Regions of a crop; what is more shares the last one."""
 
-_NUMBERS = 256
-"""Of regions in a mask."""
-
 _SMALLEST_CELL, _LARGEST_CELL = 12, 32
 """Positions a side of the cells in training, 96 to 256 pixels: those of common pictures. A crop is
 smaller than a picture, so a grid of a crop's own would have cells that never occur in use."""
@@ -144,17 +141,18 @@ def random_grids(count: int, height: int, width: int, device: torch.device) -> T
         start = (torch.rand(count, 1, device=device) * cells).long()
         numbers.append((torch.arange(side, device=device)[None] + start) // cells)
     rows, columns = numbers
-    most = width // _SMALLEST_CELL + 2
-    return few_regions(rows[:, :, None] * most + columns[:, None, :])
+    down, across = (side // _SMALLEST_CELL + 2 for side in (height, width))
+    return few_regions(rows[:, :, None] * across + columns[:, None, :], down * across)
 
 
-def few_regions(regions: Tensor) -> Tensor:
+def few_regions(regions: Tensor, numbers: int = 256) -> Tensor:
     """Number the regions of each crop from 0 in the order of their numbers, at most 16 of them.
 
     Args:
-        regions: ``(N, h, w)`` numbers in ``[0, 256)``.
+        regions: ``(N, h, w)``, integers.
+        numbers: They are below it; masks have 256.
     """
     at = regions.flatten(1).long()
-    there = torch.zeros(len(at), _NUMBERS, dtype=torch.long, device=at.device).scatter(1, at, 1)
+    there = torch.zeros(len(at), numbers, dtype=torch.long, device=at.device).scatter(1, at, 1)
     ranks = (there.cumsum(1) - 1).clamp(max=_MOST - 1)
     return ranks.gather(1, at).view(regions.shape)
