@@ -23,6 +23,7 @@ from lic.training.losses import gaussian_bits, ms_ssim, round_ste
 from lic.training.optimisers import Muon
 from lic.training.plot import plot_run
 from lic.training.weights import export_run, initial_state, load_run
+from lic.weights.store import find_weights
 
 CONFIG = Path(__file__).parent.parent / "configs" / "hyperprior.toml"
 TINY = SMALL["hyperprior"]
@@ -69,7 +70,10 @@ def test_the_plot_of_a_run_is_drawn(run):
 
 
 def test_exported_weights_code_and_carry_fitted_tables(run, tmp_path):
-    card = export_run(run.path, tmp_path)
+    card = export_run(run.path, tmp_path / "new" / "folder")
+    with pytest.raises(WeightsError, match="has hyperprior: --codec names a family"):
+        find_weights("segpic", path=tmp_path / "new" / "folder")
+    assert (run.path / "log.csv").exists()
     assert torch.__version__ in card.training["runs"][-1]["machine"]
     codec = load_codec(card)
     picture = Picture(photo(70, 90, 9))
@@ -270,7 +274,7 @@ def test_ms_ssim_is_a_loss_that_trains(tmp_path):
     wide = DataConfig(crop=192, batch=1, late_crop=192, valid_pictures=1)
     wanted = replace(recipe(loss="ms-ssim"), data=wide)
     folder = train(wanted, tmp_path / "r", where, where, 1.0, report=lines.append)
-    assert "against JPEG" in lines[-1]
+    assert "against JPEG at equal MS-SSIM" in lines[-1]
     assert "ms_ssim_db@1.00" in (folder.path / "valid.csv").read_text()
     plot_run(folder)
     assert (folder.path / "rd.png").stat().st_size > 10_000

@@ -76,7 +76,8 @@ _FAR_BELOW = 0.8
     type=float,
     default=25,
     show_default=True,
-    help="Quality points that white gets beyond the rest, -49 to 49; below 0 it gets fewer.",
+    help="Quality points that white gets beyond the rest, -49 to 49; below 0 it gets fewer. "
+    "No place gets more than 100.",
 )
 @click.option("-f", "--force", is_flag=True, help="Replace existing files.")
 @click.option("-j", "--jobs", type=click.IntRange(1), default=1, help="Pictures at once.")

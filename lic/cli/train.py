@@ -33,6 +33,8 @@ def train(recipe: str | None, **given: Any) -> None:
 
     Data is looked for in $LIC_DATA/train and $LIC_DATA/valid where no option names it.
     An interrupted run is continued with --resume RUN; its curve is in RUN/rd.png.
+    Recipes are in configs/; --set overrides any of their numbers, as in --set data.batch=8
+    or --set loss=ms-ssim.
     """
     import torch
 

@@ -58,7 +58,7 @@ def _with_mask(path: Path) -> np.ndarray:
     height, width = pixels.shape[:2]
     small = read_mask(path, (height, width))
     if small is None:
-        raise InputError("has no mask; lic data masks makes them", str(path))
+        raise InputError(f"has no mask; lic data masks {path.parent} makes them", str(path))
     mask = small.repeat(SHRINK, 0).repeat(SHRINK, 1)[:height, :width]
     return np.dstack([pixels, mask])
 

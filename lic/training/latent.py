@@ -39,6 +39,9 @@ _MS_SSIM_SCALE = 1300.0
 """Squared levels that 1 - MS-SSIM is worth: the ratio of CompressAI's lambdas for both losses."""
 
 
+_NAMES = {"mse": "PSNR", "ms-ssim": "MS-SSIM"}
+"""Of what files are compared by."""
+
 _TRAINED: dict[str, tuple[str, ...]] = {"all": ("",), "context": ("h_a.", "context.", "z_scales.")}
 """What trains, by the beginnings of its names."""
 
@@ -85,7 +88,10 @@ class LatentTask(ABC):
             raise UsageProblem(f"train '{recipe.train}' is unknown; known: {', '.join(_TRAINED)}")
         side = min(recipe.data.crop, recipe.data.late_crop)
         if recipe.loss == "ms-ssim" and side < MS_SSIM_LEAST_SIDE:
-            raise UsageProblem(f"ms-ssim needs crops of {MS_SSIM_LEAST_SIDE} pixels, not {side}")
+            raise UsageProblem(
+                f"ms-ssim needs crops of {MS_SSIM_LEAST_SIDE} pixels, not {side}: "
+                "data.crop and data.late_crop"
+            )
         self.recipe, self._quality = recipe, MEASURES[recipe.loss]
         self._anchor: np.ndarray | None = None
 
@@ -306,7 +312,7 @@ class LatentTask(ABC):
             row |= {f"bpp@{rate:.2f}": bpp, f"{name}@{rate:.2f}": quality}
         row = {k: round(v, 5) for k, v in row.items()}
         row |= {"bpp": kind, "tables": "fitted" if tables else ""}
-        text = f"{change:+.2f} % against JPEG ({kind})"
+        text = f"{change:+.2f} % against JPEG at equal {_NAMES[self.recipe.loss]} ({kind})"
         return Validation(change, text, row, points.tolist())
 
     def finish(

@@ -256,7 +256,8 @@ def _spend(
         if figures is not None:
             counted += 1
             sums = {k: sums.get(k, 0.0) + v for k, v in figures.items()}
-        if counted and time.monotonic() - last_report > 20:
+        over = state.seconds >= trainer.budget  # the last steps, and runs that are short
+        if counted and (over or time.monotonic() - last_report > 20):
             mean = {k: float(v) / counted for k, v in sums.items()}
             trainer.run.append(
                 "log.csv",

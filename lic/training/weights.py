@@ -92,7 +92,7 @@ def export_run(
     Raises:
         InputError: ``path`` is not the folder of a run.
         UsageProblem: The weights exist and ``force`` is not given.
-        OutputError: The folder does not exist.
+        OutputError: The folder cannot be made.
     """
     run = load_run(path)
     name = name or run.recipe.family

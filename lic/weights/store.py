@@ -101,14 +101,16 @@ def list_cards() -> list[Card]:
 
 
 def check_target(folder: str | Path, name: str, *, force: bool) -> Path:
-    """Return the folder for new weights, before anything expensive is done.
+    """Return the folder for new weights, made if missing, before anything expensive is done.
 
     Raises:
-        OutputError: The folder does not exist.
+        OutputError: The folder cannot be made.
         UsageProblem: The weights exist and ``force`` is not given.
     """
-    if not Path(folder).is_dir():
-        raise OutputError(f"folder '{folder}' does not exist")
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"folder '{folder}' cannot be made: {error.strerror}") from error
     target = Path(folder) / f"{name}.safetensors"
     if target.exists() and not force:
         raise UsageProblem(f"'{target}' exists; pass --force to replace it")
@@ -143,7 +145,9 @@ def find_weights(
             f"those of '{family}' found have {known}; searched {searched}"
         )
     wanted = f" ({prefix.hex()}..)" if prefix else ""
-    raise WeightsError(f"weights '{family}'{wanted} not found; searched {searched}")
+    there = sorted({c.family for place in places for c in cards_at(place)} if path else set())
+    others = f", which has {', '.join(there)}: --codec names a family" if there else ""
+    raise WeightsError(f"weights '{family}'{wanted} not found; searched {searched}{others}")
 
 
 def companions(card: Card, family: str) -> list[Card]:
