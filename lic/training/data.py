@@ -63,18 +63,17 @@ def _with_mask(path: Path) -> np.ndarray:
     return np.dstack([pixels, mask])
 
 
-def load_pictures(files: Iterable[Path], threads: int = 0, *, masks: bool = False) -> list[Tensor]:
+def load_pictures(files: Iterable[Path], *, masks: bool = False) -> list[Tensor]:
     """Decode pictures into uint8 tensors ``(3, H, W)``; 250 megapixels take 0.75 GB.
 
     Args:
         files: Pictures.
-        threads: Files at once, as many as there are cores when 0.
         masks: Add a fourth channel, the number of each pixel's region.
 
     Raises:
         InputError: A picture cannot be read or has no mask.
     """
-    with concurrent.futures.ThreadPoolExecutor(threads or os.cpu_count()) as pool:
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         read = pool.map(_with_mask if masks else _read, files)
         return [torch.from_numpy(a.transpose(2, 0, 1).copy()) for a in read]
 

@@ -30,17 +30,13 @@ from lic.training.losses import (
     round_ste,
 )
 from lic.training.task import Progress, Start, Validation
-from lic.training.validation import MEASURES, curve, jpeg_curve, rate_change
+from lic.training.validation import QUALITIES, curve, jpeg_curve, rate_change
 from lic.weights.store import Card
 
 __all__ = ["LatentTask", "Passing", "bits_of", "noisy"]
 
 _MS_SSIM_SCALE = 1300.0
 """Squared levels that 1 - MS-SSIM is worth: the ratio of CompressAI's lambdas for both losses."""
-
-
-_NAMES = {"mse": "PSNR", "ms-ssim": "MS-SSIM"}
-"""Of what files are compared by."""
 
 _TRAINED: dict[str, tuple[str, ...]] = {"all": ("",), "context": ("h_a.", "context.", "z_scales.")}
 """What trains, by the beginnings of its names."""
@@ -82,8 +78,8 @@ class LatentTask(ABC):
     """Builds the networks, turns a batch into a loss and measures rate and distortion."""
 
     def __init__(self, recipe: Recipe):
-        if recipe.loss not in MEASURES:
-            raise UsageProblem(f"loss '{recipe.loss}' is unknown; known: {', '.join(MEASURES)}")
+        if recipe.loss not in QUALITIES:
+            raise UsageProblem(f"loss '{recipe.loss}' is unknown; known: {', '.join(QUALITIES)}")
         if recipe.train not in _TRAINED:
             raise UsageProblem(f"train '{recipe.train}' is unknown; known: {', '.join(_TRAINED)}")
         side = min(recipe.data.crop, recipe.data.late_crop)
@@ -92,7 +88,7 @@ class LatentTask(ABC):
                 f"ms-ssim needs crops of {MS_SSIM_LEAST_SIDE} pixels, not {side}: "
                 "data.crop and data.late_crop"
             )
-        self.recipe, self._quality = recipe, MEASURES[recipe.loss]
+        self.recipe, self._quality = recipe, QUALITIES[recipe.loss]
         self._anchor: np.ndarray | None = None
 
     @abstractmethod
@@ -287,7 +283,7 @@ class LatentTask(ABC):
         bits = sum(float(out[k]) for k in ("y_bits", "z_bits", "side_bits"))
         return {
             "bpp": bits / (height * width),
-            "quality": self._quality(pair[0], pair[1]),
+            "quality": self._quality.measure(pair[0], pair[1]),
         }
 
     def validate(
@@ -299,20 +295,19 @@ class LatentTask(ABC):
     ) -> Validation:
         """Compare with JPEG: files are written and counted, or bits estimated without the coder."""
         if self._anchor is None:
-            self._anchor = jpeg_curve(pictures, self._quality)
+            self._anchor = jpeg_curve(pictures, self._quality.measure)
         if has_coder():
             codec = temporary_codec(self, model, tables)
-            points, kind = byte_curve(codec, pictures, self._quality), "whole files"
+            points, kind = byte_curve(codec, pictures, self._quality.measure), "whole files"
         else:
             points, kind = curve(self, model, pictures, device), "estimated bits"
         change = rate_change(self._anchor, points)
         row: dict[str, Any] = {"bd": change}
-        name = "psnr" if self.recipe.loss == "mse" else "ms_ssim_db"
         for rate, bpp, quality in points:
-            row |= {f"bpp@{rate:.2f}": bpp, f"{name}@{rate:.2f}": quality}
+            row |= {f"bpp@{rate:.2f}": bpp, f"{self._quality.column}@{rate:.2f}": quality}
         row = {k: round(v, 5) for k, v in row.items()}
         row |= {"bpp": kind, "tables": "fitted" if tables else ""}
-        text = f"{change:+.2f} % against JPEG at equal {_NAMES[self.recipe.loss]} ({kind})"
+        text = f"{change:+.2f} % against JPEG at equal {self._quality.name} ({kind})"
         return Validation(change, text, row, points.tolist())
 
     def finish(

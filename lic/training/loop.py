@@ -55,8 +55,9 @@ class _Trainer:
     def __init__(self, recipe: Recipe, run: RunFolder, budget: float, device: torch.device):
         self.recipe, self.run, self.budget, self.device = recipe, run, budget, device
         self.task: Task = task_of(recipe)
-        # Crops have at most two sizes, so what the best kernels are is asked twice.
-        torch.backends.cudnn.benchmark = device.type == "cuda"
+        if device.type == "cuda":
+            # Crops have at most two sizes, so what the best kernels are is asked twice.
+            torch.backends.cudnn.benchmark = True
         self.state = _State()
         self.tables: dict[str, Tensor] | None = None
         self.model: nn.Module

@@ -5,12 +5,9 @@ from __future__ import annotations
 import csv
 
 from lic.training.run import RunFolder
-from lic.training.validation import RATES
+from lic.training.validation import QUALITIES, RATES
 
 __all__ = ["plot_run"]
-
-_MEASURES = {"psnr": "PSNR RGB, dB", "ms_ssim_db": "-10 log10(1 - MS-SSIM), dB"}
-"""Columns of ``valid.csv`` and what they are."""
 
 
 def plot_run(run: RunFolder) -> None:
@@ -35,16 +32,16 @@ def plot_run(run: RunFolder) -> None:
         return
     figure, axes = pyplot.subplots(figsize=(7, 5))
     shown = [rows[0], rows[-1]] if len(rows) > 1 else rows
-    name = next(n for n in _MEASURES if f"{n}@{RATES[0]:.2f}" in rows[-1])
+    quality = QUALITIES[run.recipe().loss]
     for row in shown:
         bpp = [float(row[f"bpp@{r:.2f}"]) for r in RATES]
-        measured = [float(row[f"{name}@{r:.2f}"]) for r in RATES]
+        measured = [float(row[f"{quality.column}@{r:.2f}"]) for r in RATES]
         label = f"step {row['step']}, {float(row['bd']):+.1f} % against JPEG, {row['tables']}"
         label = label.removesuffix(", ")
         axes.plot(bpp, measured, marker="o", label=label)
     axes.set(
         xlabel=f"bits per pixel, {rows[-1]['bpp']}",
-        ylabel=_MEASURES[name],
+        ylabel=quality.axis,
         title="Validation pictures",
     )
     axes.grid(alpha=0.3)

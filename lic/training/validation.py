@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from lic.evaluation.metrics import MS_SSIM_LEAST_SIDE, psnr
 from lic.training.losses import ms_ssim
 from lic.training.precision import mixed_precision
 
-__all__ = ["MEASURES", "RATES", "Measure", "curve", "jpeg_curve", "psnr_of", "rate_change"]
+__all__ = ["QUALITIES", "RATES", "Measure", "curve", "jpeg_curve", "psnr_of", "rate_change"]
 
 RATES = (0.0, 0.15, 0.3, 0.45, 0.6, 0.75, 0.9, 1.0)
 """Points of the curve."""
@@ -48,8 +49,28 @@ def ms_ssim_of(x: np.ndarray, shown: np.ndarray) -> float:
     return -10 * math.log10(max(1 - float(ms_ssim(pair[0], pair[1])), 1e-6))
 
 
-MEASURES: dict[str, Measure] = {"mse": psnr_of, "ms-ssim": ms_ssim_of}
-"""What a loss is validated by."""
+@dataclass(frozen=True)
+class Quality:
+    """What a loss is validated by.
+
+    Attributes:
+        measure: Of two pictures.
+        name: For people.
+        column: Beginning of its columns in ``valid.csv``.
+        axis: Label of a plot.
+    """
+
+    measure: Measure
+    name: str
+    column: str
+    axis: str
+
+
+QUALITIES = {
+    "mse": Quality(psnr_of, "PSNR", "psnr", "PSNR RGB, dB"),
+    "ms-ssim": Quality(ms_ssim_of, "MS-SSIM", "ms_ssim_db", "-10 log10(1 - MS-SSIM), dB"),
+}
+"""By loss."""
 
 
 def curve(task: Any, model: nn.Module, pictures: list[Tensor], device: torch.device) -> np.ndarray:

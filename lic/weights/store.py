@@ -145,9 +145,11 @@ def find_weights(
             f"those of '{family}' found have {known}; searched {searched}"
         )
     wanted = f" ({prefix.hex()}..)" if prefix else ""
-    there = sorted({c.family for place in places for c in cards_at(place)} if path else set())
-    others = f", which has {', '.join(there)}: --codec names a family" if there else ""
-    raise WeightsError(f"weights '{family}'{wanted} not found; searched {searched}{others}")
+    if path is not None and (there := sorted({c.family for c in cards_at(places[0])})):
+        searched += f", which has {', '.join(there)}"
+        # A file says itself which family it needs.
+        searched += ": --codec names a family" if prefix is None else ""
+    raise WeightsError(f"weights '{family}'{wanted} not found; searched {searched}")
 
 
 def companions(card: Card, family: str) -> list[Card]:
