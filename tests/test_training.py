@@ -15,11 +15,12 @@ from PIL import Image
 
 from lic.codecs.registry import load_codec
 from lic.errors import InputError, UsageProblem, WeightsError
+from lic.networks.likelihood import gaussian_bits, round_ste
 from lic.pictures import Picture
 from lic.training.config import DataConfig, Recipe, load_recipe, parse_duration
 from lic.training.data import Crops, principal_components
 from lic.training.loop import train
-from lic.training.losses import gaussian_bits, ms_ssim, round_ste
+from lic.training.losses import ms_ssim
 from lic.training.optimisers import Muon
 from lic.training.plot import plot_run
 from lic.training.weights import export_run, initial_state, load_run

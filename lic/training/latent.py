@@ -17,18 +17,14 @@ from lic.evaluation.metrics import MS_SSIM_LEAST_SIDE
 from lic.networks.context import LOG_STEPS_PER_NAT
 from lic.networks.gains import DOWNSAMPLING, LEVELS, SMALLEST_SCALE, GainModel
 from lic.networks.lapped import LappedFilter
+from lic.networks.likelihood import gaussian_bits, round_ste
 from lic.networks.steps import split
 from lic.training.config import Recipe
 from lic.training.data import principal_components
 from lic.training.export import export_latent, import_latent
 from lic.training.fitting import byte_curve, fit_tables, has_coder, temporary_codec
 from lic.training.lapping import fit_lapped_matrix
-from lic.training.losses import (
-    gaussian_bits,
-    lambda_of_rate,
-    ms_ssim,
-    round_ste,
-)
+from lic.training.losses import lambda_of_rate, ms_ssim
 from lic.training.task import Progress, Start, Validation
 from lic.training.validation import QUALITIES, curve, jpeg_curve, rate_change
 from lic.weights.store import Card

@@ -3,59 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["gaussian_bits", "lambda_of_rate", "ms_ssim", "round_ste"]
+__all__ = ["lambda_of_rate", "ms_ssim"]
 
-_LEAST_PROBABILITY = 2.0**-16
 _MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 _WINDOW, _WINDOW_SIGMA = 11, 1.5
 _C1, _C2 = 0.01**2, 0.03**2
-
-
-class _LowerBound(torch.autograd.Function):
-    """max(x, bound) whose gradient still passes where it would lift x above the bound."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, bound: float) -> Tensor:
-        ctx.save_for_backward(x)
-        ctx.bound = bound
-        return x.clamp(min=bound)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        (x,) = ctx.saved_tensors
-        return grad * ((x >= ctx.bound) | (grad < 0)), None
-
-
-def _at_least(x: Tensor, bound: float) -> Tensor:
-    bounded: Tensor = _LowerBound.apply(x, bound)  # type: ignore[no-untyped-call]
-    return bounded
-
-
-def round_ste(x: Tensor) -> Tensor:
-    """Round half up with the gradient of the identity, as the coder rounds."""
-    return x + ((x + 0.5).floor() - x).detach()
-
-
-def gaussian_bits(values: Tensor, positions: Tensor, smallest: float, per_nat: float) -> Tensor:
-    """Return -log2 of the Gaussian mass in a unit interval around each value.
-
-    Args:
-        values: Distances to the mean in quantiser steps, any shape.
-        positions: Table positions of the same shape: scale = smallest * exp(position / per_nat).
-        smallest: Scale of table 0, the narrowest.
-        per_nat: Tables a factor e of scale.
-    """
-    scales = smallest * (_at_least(positions.float(), 0.0) / per_nat).exp()
-    values = values.float().abs()
-    upper = torch.special.ndtr((0.5 - values) / scales)
-    lower = torch.special.ndtr((-0.5 - values) / scales)
-    return -_at_least(upper - lower, _LEAST_PROBABILITY).log2()
 
 
 def ms_ssim(x: Tensor, y: Tensor) -> Tensor:

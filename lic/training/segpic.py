@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lic.networks.likelihood import round_ste
 from lic.networks.region import cell_numbers, prototypes_of
 from lic.networks.segpic import Segpic, SegpicShape
 from lic.training.adoption import adopt
 from lic.training.growth import places
 from lic.training.latent import LatentTask, Passing, bits_of, noisy
-from lic.training.losses import round_ste
 
 __all__ = ["SegpicTask"]
 
