@@ -1,4 +1,4 @@
-"""Rounding and the bits of symbols as differentiable quantities, for training and encoder search."""
+"""Rounding and the bits of symbols, differentiable: for training and encoder search."""
 
 from __future__ import annotations
 
