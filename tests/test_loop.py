@@ -56,16 +56,16 @@ def test_split_and_merge_are_inverse():
 
 @pytest.mark.parametrize("order", [latin_square(8), checkerboard((1, 2, 5))])
 def test_steps_cover_every_value_once(order):
-    parts = torch.zeros(split(torch.zeros(1, 8, 4, 6)).shape)
-    for step in range(len(order)):
-        parts = order.put(parts, step, order.take(parts, step) + 1)
-    assert torch.equal(parts, torch.ones_like(parts))
+    parts = split(torch.rand(1, 8, 4, 6))
+    values = [order.take(parts, step) for step in range(len(order))]
+    assert torch.equal(order.assemble(values), parts)
+    partly = order.assemble(values[:1])
+    assert torch.equal(order.take(partly, 0), values[0])
+    assert partly.count_nonzero() == values[0].numel()
 
 
 def test_anchors_are_the_white_squares_of_a_checkerboard():
-    order = checkerboard((2,))
-    parts = split(torch.zeros(1, 2, 4, 4))
-    anchors = merge(order.put(parts, 0, torch.ones(1, 2, 2, 2, 2)))
+    anchors = merge(checkerboard((2,)).assemble([torch.ones(1, 2, 2, 2, 2)]))
     assert anchors[0, 0].tolist() == [[1, 0, 1, 0], [0, 1, 0, 1]] * 2
 
 

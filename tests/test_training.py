@@ -110,20 +110,33 @@ def test_resuming_goes_on_and_a_start_from_weights_begins_anew(run, pictures, tm
     assert load_run(resumed.path).state["step"] > before["step"]
 
 
-def test_a_spike_is_skipped(pictures, tmp_path):
+def trainer(folder: Path, **changes):
+    """Return a trainer of tiny networks and its crops."""
     from lic.training import loop
 
-    trainer = loop._Trainer(recipe(), loop.RunFolder.create(tmp_path / "r", recipe()), 60.0,
-                            torch.device("cpu"))  # fmt: skip
+    wanted = recipe(**changes)
+    run = loop.RunFolder.create(folder, wanted)
+    made = loop._Trainer(wanted, run, 60.0, torch.device("cpu"))
     tensors = [torch.from_numpy(photo(160, 192).transpose(2, 0, 1).copy())]
-    trainer.start(tensors, None)
-    crops = Crops(tensors, 0, torch.device("cpu"))
-    assert trainer.step(crops) is not None
-    before = {k: v.clone() for k, v in trainer.model.state_dict().items()}
-    loss = trainer.task.loss
-    trainer.task.loss = lambda *a: (loss(*a)[0] * math.inf, {})
-    assert trainer.step(crops) is None
-    assert all((before[k] == v).all() for k, v in trainer.model.state_dict().items())
+    made.start(tensors, None)
+    return made, Crops(tensors, 0, torch.device("cpu"))
+
+
+def test_a_spike_is_skipped(tmp_path):
+    made, crops = trainer(tmp_path / "r")
+    made.step(crops)
+    before = {k: v.clone() for k, v in made.model.state_dict().items()}
+    states = [v.clone() for v in made.optimisers.tensors()]
+    loss = made.task.loss
+    made.task.loss = lambda *a: (loss(*a)[0] * math.inf, {})
+    made.step(crops)
+    assert all((before[k] == v).all() for k, v in made.model.state_dict().items())
+    assert all((a == b).all() for a, b in zip(states, made.optimisers.tensors(), strict=True))
+    assert made._look()["norm"] > 0
+    assert made.state.skipped == 1
+    made.task.loss = loss
+    made.step(crops)
+    assert any((before[k] != v).any() for k, v in made.model.state_dict().items())
 
 
 def test_a_grown_network_computes_what_the_small_one_did():
@@ -133,7 +146,8 @@ def test_a_grown_network_computes_what_the_small_one_did():
 
     torch.manual_seed(0)
     old = HyperpriorShape(**TINY)
-    larger = TINY | {"latents": 24, "synthesis": (2, 3), "analysis": (1, 2)}
+    larger = TINY | {"latents": 24, "synthesis": (2, 3), "analysis": (1, 2), "rated": True}
+    larger |= {k: TINY[k] + 8 for k in ("fine", "coarse", "hyper", "width", "hidden")}
     task = HyperpriorTask(recipe(network=larger))
     small = Hyperprior(old)
     small.deviations.copy_(torch.linspace(60, 2, 16))
@@ -154,13 +168,13 @@ def test_a_grown_network_computes_what_the_small_one_did():
     assert float(after["z_bits"]) == pytest.approx(float(before["z_bits"]), rel=1e-4)
 
 
-def test_a_network_does_not_shrink_or_widen():
+def test_a_network_does_not_shrink():
     from lic.networks.hyperprior import HyperpriorShape
     from lic.training.growth import grow
 
     old = HyperpriorShape(**TINY)
-    for change in ({"fine": 32}, {"latents": 8}, {"synthesis": (0, 1)}):
-        with pytest.raises(UsageProblem):
+    for change in ({"fine": 8}, {"latents": 8}, {"synthesis": (0, 1)}, {"knots": 12}):
+        with pytest.raises(UsageProblem, match="network." + next(iter(change))):
             grow({}, old, {}, HyperpriorShape(**(TINY | change)))
 
 

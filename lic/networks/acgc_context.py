@@ -261,7 +261,8 @@ class AcgcContext(HyperSynthesis):
                     features = torch.cat([features, seen], dim=1)
                 step: Any = self.passes[k]
                 spread, back = self.order.take(factor, k), self.order.take(reciprocal, k)
-                shape = spread.shape
+                n, parts, width = spread.shape[:3]
+                shape = (n, parts, width, hyper.shape[2] // 2, hyper.shape[3] // 2)
                 mean, log_scale, hidden = step.predict(self._at(features, k))
                 means = round_mean(_apart(mean, shape).to(spread.dtype) * spread)
                 raised = LOG_STEPS_PER_NAT * _apart(log_scale, shape).to(offset.dtype)
@@ -305,7 +306,7 @@ def _together(values: Tensor) -> Tensor:
     return values.transpose(1, 2).flatten(2, 3)
 
 
-def _apart(values: Tensor, shape: torch.Size) -> Tensor:
+def _apart(values: Tensor, shape: tuple[int, ...]) -> Tensor:
     """Undo :func:`_together`; ``shape`` is that of the step's values."""
     n, parts, width, h, w = shape
     return values.reshape(n, width, parts, h, w).transpose(1, 2)

@@ -92,7 +92,10 @@ class _ContextStep(nn.Module):
 
     def forward(self, hyper: Tensor, known: Tensor | None) -> tuple[Tensor, Tensor]:
         if known is not None:
-            near = self.act(self.gather(self.reduce(known)))
+            # The reduction sees single positions, so it need not wait for the phases to be merged.
+            n, m, phases, h, w = known.shape
+            reduced = self.reduce(known.reshape(n, m, phases * h, w))
+            near = self.act(self.gather(merge(reduced.view(n, -1, phases, h, w))))
             hyper = torch.cat([hyper, near], dim=1)
         return self.heads(self.act(self.mix(hyper)))
 
@@ -126,11 +129,19 @@ class HyperSynthesis(nn.Module):
         return self.act(self.h_s4(torch.cat([x, plane.to(x.dtype)], dim=1)))
 
     def split_rates(self, rates: LoopRates, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return offset, factor and reciprocal of all latents on the grid of ``like``, split."""
+        """Return offset, factor and reciprocal of all latents, split.
+
+        The last two axes are those of the grid of ``like``, or 1 where the rate is constant.
+        """
         n, _, h, w = like.shape
+
+        def taken_apart(t: Tensor) -> Tensor:
+            if t.shape[2:] == (1, 1):
+                return t[:, :, None].expand(n, self.latents, PHASES, 1, 1)
+            return split(t.expand(n, self.latents, h, w))
+
         offset, factor, reciprocal = (
-            split(t.expand(n, self.latents, h, w))
-            for t in (rates.scale_offset, rates.mean_factor, rates.reciprocal)
+            taken_apart(t) for t in (rates.scale_offset, rates.mean_factor, rates.reciprocal)
         )
         return offset, factor, reciprocal
 
@@ -174,17 +185,16 @@ class LatinContext(HyperSynthesis):
         """
         hyper = self.hyper_synthesis(z_hat, rates.plane)
         offset, factor, reciprocal = self.split_rates(rates, hyper)
-        known = torch.zeros_like(reciprocal)
-        y_hat = torch.zeros_like(reciprocal)
+        y_hat: list[Tensor] = []
+        known: list[Tensor] = []
         for k, step in enumerate(self.steps):
-            mean, log_scale = step(hyper, None if k == 0 else merge(known))
+            mean, log_scale = step(hyper, self.order.assemble(known) if known else None)
             means = round_mean(mean.to(factor.dtype) * self.order.take(factor, k))
             positions = self.order.take(offset, k) + LOG_STEPS_PER_NAT * log_scale.to(offset.dtype)
             values = quantise(k, means, positions)
-            y_hat = self.order.put(y_hat, k, values)
-            if k + 1 < len(self.order):
-                known = self.order.put(known, k, scaled(values, self.order.take(reciprocal, k)))
-        return merge(y_hat)
+            y_hat.append(values)
+            known.append(scaled(values, self.order.take(reciprocal, k)))
+        return merge(self.order.assemble(y_hat))
 
 
 def round_mean(mean: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ It is known outside of the coding loop as a float, and inside as tables over the
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lic.networks.context import LOG_STEPS_PER_NAT, LoopRates
-from lic.networks.layers import LogKnots, rate_plane
+from lic.networks.layers import LogKnots, between_knots, rate_plane
 
 __all__ = ["DOWNSAMPLING", "LEVELS", "SMALLEST_SCALE", "GainModel", "MonotoneGains"]
 
@@ -39,10 +40,7 @@ class MonotoneGains(nn.Module):
     def log_rows(self, rate: Tensor) -> Tensor:
         """Return natural logarithms of the gains, ``(N, channels)``, for rates in [0, 1]."""
         rows = torch.cat([self.base[None], self.base + F.softplus(self.rises).cumsum(0)])
-        position = rate.clamp(0, 1) * (rows.shape[0] - 1)
-        low = position.floor().long().clamp(max=rows.shape[0] - 2)
-        part = (position - low)[:, None]
-        return rows[low] * (1 - part) + rows[low + 1] * part
+        return between_knots(rows, rate)
 
 
 class GainModel(nn.Module):
@@ -141,7 +139,7 @@ class GainModel(nn.Module):
         factor = spread.exp()
         return LoopRates(
             plane=rate_plane(rate, factor).expand(-1, -1, height, width),
-            scale_offset=LOG_STEPS_PER_NAT * (spread - torch.tensor(SMALLEST_SCALE).log()),
+            scale_offset=LOG_STEPS_PER_NAT * (spread - math.log(SMALLEST_SCALE)),
             mean_factor=factor,
             # Channels far below one step are hardly ever non-zero; where they are, one step would
             # be dozens of deviations, so the reciprocal levels off there.
@@ -150,7 +148,7 @@ class GainModel(nn.Module):
 
     def z_positions(self, rate: Tensor) -> Tensor:
         """Return table positions of z, ``(N, hyper_latents, 1, 1)``, in tables."""
-        start = -torch.tensor(SMALLEST_SCALE).log()
+        start = -math.log(SMALLEST_SCALE)
         return LOG_STEPS_PER_NAT * (self.z_scales.log_rows(rate) + start)[:, :, None, None]
 
     def rate_tables(self, rate: Tensor) -> dict[str, Tensor]:
@@ -166,7 +164,10 @@ class GainModel(nn.Module):
 
     def use_bfloat16(self) -> None:
         """Keep the residual layers in bfloat16; linear paths and last layers stay float32."""
+        kept = {m: m.log.data for m in self.modules() if isinstance(m, LogKnots)}
         for part in (self.g_a, self.g_s):
             for name, layer in part.named_children():
                 if name not in ("lap", "linear", "out", "fine_gain"):
                     layer.to(torch.bfloat16)
+                    for rows, log in kept.items():
+                        rows.log.data = log

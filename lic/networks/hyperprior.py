@@ -26,7 +26,14 @@ from torch import Tensor, nn
 
 from lic.networks.context import LatinContext
 from lic.networks.gains import GainModel
-from lic.networks.layers import Downsample, Upsample, numbered_blocks, rate_plane
+from lic.networks.layers import (
+    Downsample,
+    RatedBlock,
+    RatedBlocks,
+    Upsample,
+    numbered_blocks,
+    rate_plane,
+)
 from lic.networks.transforms import FINE_INPUT, Analysis, Synthesis
 
 __all__ = ["HyperAnalysis", "Hyperprior", "HyperpriorShape"]
@@ -46,6 +53,7 @@ class HyperpriorShape:
         hyper, width, hidden: See :class:`lic.networks.context.LatinContext`.
         knots: Rows of the gain tables.
         lapped: Filter across block borders, see :mod:`lic.networks.lapped`.
+        rated: Every residual block has scales of its own for the rate, instead of the last alone.
     """
 
     latents: int = 256
@@ -59,10 +67,13 @@ class HyperpriorShape:
     hidden: int = 192
     knots: int = 9
     lapped: bool = False
+    rated: bool = False
 
 
-def _blocks(channels: int, depth: int) -> nn.Sequential:
-    return nn.Sequential(OrderedDict(numbered_blocks(channels, depth)))
+def _blocks(shape: HyperpriorShape, channels: int, depth: int) -> nn.Sequential:
+    if not shape.rated:
+        return nn.Sequential(OrderedDict(numbered_blocks(channels, depth)))
+    return RatedBlocks(*(RatedBlock(channels, depth, shape.knots) for _ in range(depth)))
 
 
 def _analysis(shape: HyperpriorShape) -> Analysis:
@@ -70,9 +81,9 @@ def _analysis(shape: HyperpriorShape) -> Analysis:
     return Analysis(
         shape,
         stem=nn.Conv2d(FINE_INPUT + 1, shape.fine, 1),
-        fine=_blocks(shape.fine, fine),
+        fine=_blocks(shape, shape.fine, fine),
         down=Downsample(shape.fine, shape.coarse),
-        coarse=_blocks(shape.coarse, coarse),
+        coarse=_blocks(shape, shape.coarse, coarse),
     )
 
 
@@ -81,9 +92,9 @@ def _synthesis(shape: HyperpriorShape) -> Synthesis:
     return Synthesis(
         shape,
         stem=nn.Conv2d(shape.latents + 1, shape.coarse, 1),
-        coarse=_blocks(shape.coarse, coarse),
+        coarse=_blocks(shape, shape.coarse, coarse),
         up=Upsample(shape.coarse, shape.fine),
-        fine=_blocks(shape.fine, fine),
+        fine=_blocks(shape, shape.fine, fine),
     )
 
 

@@ -191,7 +191,7 @@ class Segpic(GainModel):
 
     def side_positions(self, rate: Tensor) -> Tensor:
         """Return table positions of a prototype's symbols, ``(N, prototypes)``, in tables."""
-        start = -torch.tensor(SMALLEST_SCALE).log()
+        start = -math.log(SMALLEST_SCALE)
         return LOG_STEPS_PER_NAT * (self.side_scales.log_rows(rate) + start)
 
     def known(self, steps: Tensor, regions: Tensor, rate: Tensor) -> Tensor:

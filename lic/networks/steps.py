@@ -2,11 +2,12 @@
 
 A step is a tuple of parts of equal width; it codes them together, without seeing one another, and
 sees all steps before it. Tensors of latents ``(N, M, h, w)`` are taken apart by phase to
-``(N, M, 4, h/2, w/2)``, so that taking and putting are slices.
+``(N, M, 4, h/2, w/2)``, so that what a step codes is a slice.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -51,12 +52,27 @@ class Steps:
             [taken_apart[:, p.first : p.last, p.phase] for p in self.parts[step]], dim=1
         )
 
-    def put(self, taken_apart: Tensor, step: int, values: Tensor) -> Tensor:
-        """Return a copy of split latents with the values of a step, as :meth:`take` gives them."""
-        filled = taken_apart.clone()
-        for number, p in enumerate(self.parts[step]):
-            filled[:, p.first : p.last, p.phase] = values[:, number]
-        return filled
+    def assemble(self, values: Sequence[Tensor]) -> Tensor:
+        """Return split latents ``(N, M, phase, h/2, w/2)`` of the first steps' values.
+
+        Args:
+            values: Of each step so far, as :meth:`take` gives them; what others code is zero.
+        """
+        nothing: dict[int, Tensor] = {}
+        pieces: list[dict[int, Tensor]] = [{} for _ in range(PHASES)]
+        for number, parts in enumerate(self.parts):
+            for at, p in enumerate(parts):
+                if number < len(values):
+                    piece = values[number][:, at]
+                else:
+                    width = p.last - p.first
+                    if width not in nothing:
+                        n, _, _, h, w = values[0].shape
+                        nothing[width] = values[0].new_zeros(n, width, h, w)
+                    piece = nothing[width]
+                pieces[p.phase][p.first] = piece
+        ordered = [[piece for _, piece in sorted(by_first.items())] for by_first in pieces]
+        return torch.stack([torch.cat(phase, dim=1) for phase in ordered], dim=2)
 
 
 def split(y: Tensor) -> Tensor:

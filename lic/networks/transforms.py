@@ -14,7 +14,15 @@ from torch import Tensor, nn
 
 from lic.networks.gains import DOWNSAMPLING
 from lic.networks.lapped import LappedFilter
-from lic.networks.layers import LogKnots, rate_plane, zero_bias
+from lic.networks.layers import (
+    LogKnots,
+    RatedBlocks,
+    by_phase,
+    rate_plane,
+    shuffle,
+    unshuffle,
+    zero_bias,
+)
 
 __all__ = ["FINE_INPUT", "Analysis", "Synthesis"]
 
@@ -23,6 +31,12 @@ FINE_INPUT = 192
 
 _BLOCK = DOWNSAMPLING * DOWNSAMPLING * 3
 _RESIDUAL_LEVELS = 16.0
+
+
+def _through(part: nn.Module, u: Tensor, rate: Tensor) -> Tensor:
+    """Return what a part makes of features; some parts are told the rate."""
+    told: Tensor = part(u, rate) if isinstance(part, RatedBlocks) else part(u)
+    return told
 
 
 class Analysis(nn.Module):
@@ -53,15 +67,16 @@ class Analysis(nn.Module):
 
     def begin(self, levels: Tensor, rate: Tensor) -> Tensor:
         """Return features at 1/8 resolution, ``(N, fine, 2 h, 2 w)``."""
-        u = F.pixel_unshuffle(levels, 8) * (1 / 64)
-        u = self.stem(torch.cat([u, rate_plane(rate, u)], dim=1).to(self.stem.weight.dtype))
-        features: Tensor = self.fine(u)
-        return features
+        u = unshuffle(levels, 8) * (1 / 64)
+        u = torch.cat([u, rate_plane(rate, u)], dim=1).to(self.stem.weight.dtype)
+        weight = self.stem.weight
+        weight = torch.cat([by_phase(weight[:, :FINE_INPUT], 8, 1), weight[:, FINE_INPUT:]], 1)
+        return _through(self.fine, F.conv2d(u, weight, self.stem.bias), rate)
 
     def finish(self, u: Tensor, levels: Tensor, rate: Tensor, deviations: Tensor) -> Tensor:
         """Return latents ``(N, latents, h, w)`` of these features and of the linear path."""
-        u = u * self.fine_gain(rate, u)
-        u = self.out(self.coarse(self.down(u)).to(self.out.weight.dtype))
+        u = self.down(u * self.fine_gain(rate, u))
+        u = self.out(_through(self.coarse, u, rate).to(self.out.weight.dtype))
         with torch.autocast(levels.device.type, enabled=False):
             blocks = F.pixel_unshuffle(self.lap(levels), 16)
             return self.linear(blocks) + u.float() * deviations
@@ -96,13 +111,16 @@ class Synthesis(nn.Module):
     def begin(self, normalised: Tensor, rate: Tensor) -> Tensor:
         """Return features at 1/8 resolution, ``(N, fine, 2 h, 2 w)``."""
         u = torch.cat([normalised, rate_plane(rate, normalised)], dim=1)
-        features: Tensor = self.up(self.coarse(self.stem(u.to(self.stem.weight.dtype))))
+        u = _through(self.coarse, self.stem(u.to(self.stem.weight.dtype)), rate)
+        features: Tensor = self.up(u)
         return features
 
     def finish(self, u: Tensor, y_hat: Tensor, rate: Tensor) -> Tensor:
         """Return levels ``(N, 3, 16 h, 16 w)`` of these features and of the linear path."""
-        u = self.fine(u)
-        u = self.out((u * self.fine_gain(rate, u)).to(self.out.weight.dtype))
+        u = _through(self.fine, u, rate)
+        u = (u * self.fine_gain(rate, u)).to(self.out.weight.dtype)
+        assert self.out.bias is not None
+        u = F.conv2d(u, by_phase(self.out.weight, 8), by_phase(self.out.bias, 8))
         with torch.autocast(y_hat.device.type, enabled=False):
             linear = self.lap(F.pixel_shuffle(self.linear(y_hat), 16))
-            return linear + _RESIDUAL_LEVELS * F.pixel_shuffle(u.float(), 8)
+            return linear + _RESIDUAL_LEVELS * shuffle(u, 8).float()

@@ -43,6 +43,9 @@ class DataConfig:
         late_part: The part of the budget that uses them.
         valid_pictures: Pictures used by validation, at most.
         masks: Part of the crops that are told regions by masks (``segpic``).
+        grain: Part of the crops that get Gaussian grain, see :mod:`lic.training.augmentation`.
+        grain_levels: Largest standard deviation of the grain, in levels.
+        inversion: Part of the crops that are inverted, 255 - x.
     """
 
     crop: int = 128
@@ -51,10 +54,13 @@ class DataConfig:
     late_part: float = 0.15
     valid_pictures: int = 24
     masks: float = 0.0
+    grain: float = 0.0
+    grain_levels: float = 4.0
+    inversion: float = 0.0
 
     def __post_init__(self) -> None:
         _at_least("data", self, crop=1, batch=1, late_crop=1, valid_pictures=1)
-        _at_least("data", self, late_part=0, masks=0)
+        _at_least("data", self, late_part=0, masks=0, grain=0, grain_levels=0, inversion=0)
 
 
 @dataclass(frozen=True)
@@ -67,6 +73,8 @@ class OptimiserConfig:
         muon_lr: Peak learning rate of Muon.
         linear_lr: Factor on ``lr`` for the linear paths that start as principal components.
         warmup: Steps of linear warm-up.
+        constant: Part of the budget in which the learning rate stays at its peak; it falls in a
+            line after it. 0 for a cosine over the whole budget.
         final: Learning rate at the end, as a part of the peak.
         clip: Bound on the norm of the gradient.
         weight_decay: Of AdamW.
@@ -78,13 +86,24 @@ class OptimiserConfig:
     muon_lr: float = 5e-3
     linear_lr: float = 0.05
     warmup: int = 200
+    constant: float = 0.0
     final: float = 0.02
     clip: float = 1.0
     weight_decay: float = 0.0
     ema: float = 0.999
 
     def __post_init__(self) -> None:
-        named = ("lr", "muon_lr", "linear_lr", "warmup", "final", "clip", "weight_decay", "ema")
+        named = (
+            "lr",
+            "muon_lr",
+            "linear_lr",
+            "warmup",
+            "constant",
+            "final",
+            "clip",
+            "weight_decay",
+            "ema",
+        )
         _at_least("optimiser", self, **dict.fromkeys(named, 0))
 
 

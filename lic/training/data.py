@@ -6,6 +6,7 @@ import concurrent.futures
 import io
 import os
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -81,36 +82,94 @@ def load_pictures(files: Iterable[Path], *, masks: bool = False) -> list[Tensor]
 class Crops:
     """Random square crops with flips and transposition, weighted by area.
 
+    All pictures lie in one tensor on the device, and a crop is a gather whose indices are drawn
+    there: no number travels between host and device, so a step may be captured as a CUDA graph.
+
     Args:
         pictures: uint8 tensors ``(C, H, W)``; those smaller than a crop are left out.
-        seed: Of the random choices; the state travels in checkpoints.
+        seed: Of the random choices.
         device: Where the pictures are kept and cropped.
+
+    Attributes:
+        generator: What all choices are drawn from.
     """
 
     def __init__(self, pictures: list[Tensor], seed: int, device: torch.device):
-        self.pictures = [p.to(device) for p in pictures]
         self.device = device
-        self.generator = np.random.default_rng(seed)
+        self.generator = torch.Generator(device).manual_seed(seed)
+        self._sizes = [(p.shape[1], p.shape[2]) for p in pictures]
+        # Channels last, so that a gathered row is a pixel and a crop comes out as convolutions
+        # like it.
+        self._pixels = torch.cat([p.permute(1, 2, 0).flatten(0, 1).to(device) for p in pictures])
+        self._places: dict[int, _Places] = {}
 
     def batch(self, count: int, side: int) -> Tensor:
-        """Return ``count`` crops ``(N, C, side, side)`` as uint8."""
-        usable = [p for p in self.pictures if min(p.shape[1:]) >= side]
-        if not usable:
-            raise InputError(f"no training picture is at least {side} pixels high and wide")
-        areas = np.array([p.shape[1] * p.shape[2] for p in usable], dtype=float)
-        chosen = self.generator.choice(len(usable), count, p=areas / areas.sum())
-        return torch.stack([self._crop(usable[i], side) for i in chosen])
+        """Return ``count`` crops ``(N, C, side, side)`` as uint8, channels last in memory.
 
-    def _crop(self, picture: Tensor, side: int) -> Tensor:
-        top = int(self.generator.integers(picture.shape[1] - side + 1))
-        left = int(self.generator.integers(picture.shape[2] - side + 1))
-        crop = picture[:, top : top + side, left : left + side]
-        turn = int(self.generator.integers(8))
-        if turn & 1:
-            crop = crop.flip(2)
-        if turn & 2:
-            crop = crop.flip(1)
-        return crop.transpose(1, 2) if turn & 4 else crop
+        Raises:
+            InputError: No picture is large enough.
+        """
+        places = self._places_for(side)
+        draw = torch.rand(4, count, generator=self.generator, device=self.device)
+        picture = torch.searchsorted(places.cumulative, draw[0]).clamp_(max=len(places.widths) - 1)
+        width = places.widths[picture]
+        top = (draw[1] * places.rows[picture]).long()
+        left = (draw[2] * places.columns[picture]).long()
+        turn = (draw[3] * 8).long()[:, None]
+        along = places.along
+        row = top[:, None] + torch.where(turn % 2 == 1, side - 1 - along, along)
+        column = left[:, None] + torch.where(turn // 2 % 2 == 1, side - 1 - along, along)
+        index = (places.starts[picture][:, None] + row * width[:, None])[:, :, None]
+        index = index + column[:, None]
+        index = torch.where(turn[:, :, None] >= 4, index.mT, index)
+        crops = self._pixels.index_select(0, index.flatten())
+        return crops.view(count, side, side, -1).permute(0, 3, 1, 2)
+
+    def _places_for(self, side: int) -> _Places:
+        if side not in self._places:
+            self._places[side] = self._find_places(side)
+        return self._places[side]
+
+    def _find_places(self, side: int) -> _Places:
+        sizes = np.array(self._sizes, np.int64)
+        starts = np.concatenate([[0], sizes.prod(1).cumsum()[:-1]])
+        usable = sizes.min(1) >= side
+        if not usable.any():
+            raise InputError(f"no training picture is at least {side} pixels high and wide")
+        sizes, starts = sizes[usable], starts[usable]
+        shares = sizes.prod(1).cumsum() / sizes.prod(1).sum()
+
+        def kept(values: np.ndarray) -> Tensor:
+            return torch.from_numpy(np.ascontiguousarray(values)).to(self.device)
+
+        return _Places(
+            cumulative=kept(shares.astype(np.float32)),
+            starts=kept(starts),
+            widths=kept(sizes[:, 1]),
+            rows=kept(sizes[:, 0] - side + 1),
+            columns=kept(sizes[:, 1] - side + 1),
+            along=torch.arange(side, device=self.device),
+        )
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Where crops of one size may lie; int64 per picture unless it says otherwise.
+
+    Attributes:
+        cumulative: float32, share of the area of all pictures up to this one.
+        starts: Number of the picture's first pixel.
+        widths: Pixels a row.
+        rows, columns: Number of places in each direction.
+        along: ``(side,)``, 0 and up.
+    """
+
+    cumulative: Tensor
+    starts: Tensor
+    widths: Tensor
+    rows: Tensor
+    columns: Tensor
+    along: Tensor
 
 
 def principal_components(

@@ -31,6 +31,8 @@ class GridTask(ABC):
 
     shape: Any
 
+    capturable = False
+
     def __init__(self, recipe: Recipe):
         self.recipe, self.config = recipe, recipe.restorer
         self.card = find_weights("vqgan", path=recipe.restorer.codec or None)

@@ -17,7 +17,7 @@ from lic.evaluation.metrics import MS_SSIM_LEAST_SIDE
 from lic.networks.context import LOG_STEPS_PER_NAT
 from lic.networks.gains import DOWNSAMPLING, LEVELS, SMALLEST_SCALE, GainModel
 from lic.networks.lapped import LappedFilter
-from lic.networks.likelihood import gaussian_bits, round_ste
+from lic.networks.likelihood import code_softly, gaussian_bits, round_ste
 from lic.networks.steps import split
 from lic.training.config import Recipe
 from lic.training.data import principal_components
@@ -72,6 +72,8 @@ class Passing:
 
 class LatentTask(ABC):
     """Builds the networks, turns a batch into a loss and measures rate and distortion."""
+
+    capturable = True
 
     def __init__(self, recipe: Recipe):
         if recipe.loss not in QUALITIES:
@@ -176,8 +178,16 @@ class LatentTask(ABC):
         def quantise(step: int, means: Tensor, positions: Tensor) -> Tensor:
             nonlocal y_bits
             offset = model.context.order.take(parts, step) - means.float()
-            symbols = self._choose(offset, positions)
-            y_bits = y_bits + self._count(offset, symbols, positions, rounded).flatten(1).sum(1)
+            symbols, bits = code_softly(
+                offset,
+                positions,
+                None if rounded else torch.rand_like(offset) - 0.5,
+                smallest=SMALLEST_SCALE,
+                per_nat=LOG_STEPS_PER_NAT,
+                rdo_weight=self.recipe.rdo_weight,
+                hard_rate=self.recipe.hard_rate,
+            )
+            y_bits = y_bits + bits
             return symbols + means
 
         y_hat = model.context(z_hat, rates, quantise)
@@ -196,31 +206,6 @@ class LatentTask(ABC):
             "side_bits": passing.side_bits + torch.zeros_like(z_bits),
             "penalty": passing.penalty + torch.zeros_like(z_bits),
         }
-
-    def _count(self, offset: Tensor, symbols: Tensor, positions: Tensor, rounded: bool) -> Tensor:
-        """Return bits of each latent."""
-        if rounded:
-            return bits_of(symbols, positions)
-        if not self.recipe.hard_rate:
-            return bits_of(noisy(offset), positions)
-        # Scales learn from the symbols that will be coded, values and means from noisy ones, whose
-        # bits have a useful gradient.
-        soft = bits_of(noisy(offset), positions.detach())
-        return bits_of(symbols.detach(), positions) + soft - soft.detach()
-
-    def _choose(self, offset: Tensor, positions: Tensor) -> Tensor:
-        """Choose symbols as the encoder will, with the gradient of the identity."""
-        weight = self.recipe.rdo_weight
-        if not weight:
-            return round_ste(offset)
-        with torch.no_grad():
-            nearest = (offset + 0.5).floor()
-            size = nearest.abs()
-            smaller = (size - 1).clamp(min=0)
-            saved = bits_of(size, positions) - bits_of(smaller, positions)
-            lost = weight * (2 * (offset.abs() - size) + 1)
-            chosen = torch.where((size > 0) & (lost < saved), smaller, size) * nearest.sign()
-        return offset + (chosen - offset).detach()
 
     def prepare(self, model: nn.Module, device: torch.device) -> None:
         """Freeze what does not train."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import copy
-import math
 import platform
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,16 +18,21 @@ from torch import Tensor, nn
 from lic.errors import UsageProblem
 from lic.training.config import Recipe
 from lic.training.data import Crops, load_pictures, picture_files
-from lic.training.optimisers import make_optimisers, set_schedule
-from lic.training.precision import mixed_precision
+from lic.training.optimisers import Optimisers
 from lic.training.run import RunFolder
+from lic.training.schedule import learning_rate
+from lic.training.step import TrainingStep, captured
 from lic.training.task import Progress, Start, Task
 from lic.training.tasks import TASKS, task_of
 
 __all__ = ["TASKS", "train"]
 
 _EMA_EVERY = 8
-_SPIKE = 12.0
+_LOOK_EVERY = 20.0
+"""Seconds between looks at the figures, each of which waits for the device."""
+
+_AHEAD = 16
+"""Steps that the host may be ahead of the device, so that time spent is time worked."""
 
 
 @dataclass
@@ -52,8 +57,16 @@ def _machine(device: torch.device) -> str:
 
 
 class _Trainer:
-    def __init__(self, recipe: Recipe, run: RunFolder, budget: float, device: torch.device):
+    def __init__(
+        self,
+        recipe: Recipe,
+        run: RunFolder,
+        budget: float,
+        device: torch.device,
+        report: Callable[[str], None] = lambda _line: None,
+    ):
         self.recipe, self.run, self.budget, self.device = recipe, run, budget, device
+        self.report = report
         self.task: Task = task_of(recipe)
         if device.type == "cuda":
             # Crops have at most two sizes, so what the best kernels are is asked twice.
@@ -62,7 +75,10 @@ class _Trainer:
         self.tables: dict[str, Tensor] | None = None
         self.model: nn.Module
         self.average: nn.Module
-        self.optimisers: list[torch.optim.Optimizer]
+        self.optimisers: Optimisers
+        self._step: TrainingStep | None = None
+        self._replay: tuple[tuple[int, int], Callable[[], None]] | None = None
+        self._ahead: deque[torch.cuda.Event] = deque()
 
     def start(self, pictures: list[Tensor], initial: Start | None) -> None:
         torch.manual_seed(self.recipe.seed)
@@ -73,7 +89,7 @@ class _Trainer:
             self.average.load_state_dict(state)
             self.state.runs, self.tables = initial.runs, initial.tables
         self.task.prepare(self.model, self.device)
-        self._make_optimisers()
+        self.optimisers = Optimisers(self.model, self.recipe.optimiser)
         self.state.machine = _machine(self.device)
 
     def _adopt(self, model: nn.Module) -> None:
@@ -81,28 +97,25 @@ class _Trainer:
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.model).requires_grad_(False)
 
-    def _make_optimisers(self) -> None:
-        self.optimisers = make_optimisers(self.model, self.recipe.optimiser)
-
-    def restore(self, pictures: list[Tensor]) -> None:
+    def restore(self) -> None:
         saved = self.run.load()
-        self._adopt(self.task.build(pictures[:1]))
+        self._adopt(self.task.empty())
         self.model.load_state_dict(saved["model"])
         self.average.load_state_dict(saved["average"])
         self.task.prepare(self.model, self.device)
         self.task.restore(saved.get("task", {}))
-        self._make_optimisers()
-        for optimiser, state in zip(self.optimisers, saved["optimisers"], strict=True):
-            optimiser.load_state_dict(state)
+        self.optimisers = Optimisers(self.model, self.recipe.optimiser)
+        self.optimisers.load_state_dicts(saved["optimisers"])
         self.state, self.tables = _State(**saved["state"]), saved.get("tables")
         torch.manual_seed(self.recipe.seed + self.state.step)
 
     def checkpoint(self) -> None:
+        self._look()
         self.run.save(
             {
                 "model": self.model.state_dict(),
                 "average": self.average.state_dict(),
-                "optimisers": [o.state_dict() for o in self.optimisers],
+                "optimisers": self.optimisers.state_dicts(),
                 "task": self.task.state(),
                 "state": vars(self.state),
                 "tables": self.tables,
@@ -112,47 +125,88 @@ class _Trainer:
     def _progress(self) -> Progress:
         return Progress(self.state.step, min(1.0, self.state.seconds / self.budget))
 
-    def _learning_rate(self, part: float) -> float:
-        config = self.recipe.optimiser
-        cosine = config.final + (1 - config.final) * 0.5 * (1 + math.cos(math.pi * part))
-        return cosine * min(1.0, (self.state.step + 1) / config.warmup)
-
     def _crop_shape(self) -> tuple[int, int]:
         data = self.recipe.data
         if self.state.seconds < (1 - data.late_part) * self.budget:
             return data.batch, data.crop
         return max(1, round(data.batch * (data.crop / data.late_crop) ** 2)), data.late_crop
 
-    def step(self, crops: Crops) -> dict[str, float | Tensor] | None:
-        """Train on one batch; returns figures, or None where the step was skipped as a spike."""
-        progress = self._progress()
-        factor = self._learning_rate(progress.part)
-        set_schedule(self.optimisers, factor)
+    def step(self, crops: Crops) -> None:
+        """Train on one batch."""
+        state, progress = self.state, self._progress()
+        if self._step is None:
+            self._step = TrainingStep(self.task, self.model, self.optimisers, crops, self.recipe)
+            self._step.typical_norm.fill_(state.typical_norm)
+            self._step.steps.fill_(state.step)
+            self._step.skipped.fill_(state.skipped)
+        self.optimisers.set_rate(learning_rate(self.recipe.optimiser, state.step, progress.part))
         count, side = self._crop_shape()
-        x = crops.batch(count, side)
-        # One rate per crop, stratified over the batch, so that no batch is all low or all high.
-        rate = (torch.arange(count) + torch.rand(count)) / count
-        with mixed_precision(self.device):
-            loss, figures = self.task.loss(self.model, x, rate.to(self.device), progress)
-        for optimiser in self.optimisers:
-            optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.optimiser.clip))
-        state = self.state
+        if self.device.type == "cuda" and self.task.capturable:
+            self._replayed(self._step, count, side)()
+            self._wait()
+        else:
+            usable = self._step(count, side, progress)
+            if not self.task.capturable and bool(usable):
+                self.task.after_step(self.model)
         state.step += 1
         state.crops += count
-        typical = state.typical_norm
-        if not math.isfinite(norm) or (state.step > 100 and norm > _SPIKE * typical):
-            state.skipped += 1
-            state.typical_norm *= 1.05  # so that a lasting change of level is let through
-            return None
-        state.typical_norm = norm if typical == 0 else 0.99 * typical + 0.01 * norm
-        for optimiser in self.optimisers:
-            optimiser.step()
-        self.task.after_step(self.model)
         if state.step % _EMA_EVERY == 0:
             self._update_average()
-        return {"loss": loss.detach(), "norm": norm, "lr": factor, **figures}
+
+    def _replayed(self, step: TrainingStep, count: int, side: int) -> Callable[[], None]:
+        """Return the step for crops of this shape as a graph, or as it is where that fails."""
+        shape = (count, side)
+        if self._replay is not None and self._replay[0] == shape:
+            return self._replay[1]
+        self._replay = None  # its memory goes before the next graph takes some
+        progress = self._progress()
+
+        def run() -> None:
+            step(count, side, progress)
+
+        def changed() -> list[Tensor]:
+            own = [step.typical_norm, step.steps, step.skipped, *step.sums.values()]
+            return [*self.model.state_dict().values(), *self.optimisers.tensors(), *own]
+
+        try:
+            replay = captured(run, changed, step.crops.generator)
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[0]
+            self.report(f"steps are not captured as a CUDA graph and run one by one: {reason}")
+            replay = run
+        self._replay = shape, replay
+        return replay
+
+    def _wait(self) -> None:
+        """Wait until the device is close behind."""
+        event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        event.record()
+        self._ahead.append(event)
+        if len(self._ahead) > _AHEAD:
+            self._ahead.popleft().synchronize()
+
+    def _look(self) -> dict[str, float]:
+        """Return the figures since the last look, and note what the device has counted."""
+        if self._step is None:
+            return {}
+        self.state.typical_norm = float(self._step.typical_norm)
+        self.state.skipped = int(self._step.skipped)
+        return self._step.take_figures()
+
+    def log(self) -> None:
+        """Write a line of the log and report it."""
+        mean, state = self._look(), self.state
+        if not mean:
+            return
+        rate = learning_rate(self.recipe.optimiser, state.step, self._progress().part)
+        self.run.append(
+            "log.csv",
+            {"step": state.step, "seconds": round(state.seconds, 1), "crops": state.crops}
+            | {k: round(v, 6) for k, v in mean.items()}
+            | {"lr": round(rate, 6), "skipped": state.skipped},
+        )
+        told = "  ".join(f"{k} {v:.4g}" for k, v in mean.items())
+        self.report(f"{state.seconds / 60:6.1f} min  step {state.step}  {told}")
 
     @torch.no_grad()
     def _update_average(self) -> None:
@@ -219,11 +273,11 @@ def train(
     run = RunFolder(run_folder)
     if not resume and run.exists():
         raise UsageProblem(f"'{run_folder}' is a run; --resume continues it, --out names another")
-    trainer = _Trainer(recipe, run, budget, where)
+    trainer = _Trainer(recipe, run, budget, where, report)
     pictures = load_pictures(picture_files(data), masks=recipe.data.masks > 0)
     report(f"{len(pictures)} pictures, {sum(p[0].numel() for p in pictures) / 1e6:.0f} megapixels")
     held_out = load_pictures(picture_files(valid))[: recipe.data.valid_pictures]
-    trainer.restore(pictures) if resume else trainer.start(pictures, initial)
+    trainer.restore() if resume else trainer.start(pictures, initial)
     if not resume:  # now that all is well, so that a mistake leaves no folder
         RunFolder.create(run_folder, recipe)
     count = sum(p.numel() for p in trainer.model.parameters())
@@ -233,43 +287,26 @@ def train(
     report(f"{count / 1e6:.2f} M parameters, from {start}")
     crops = Crops(pictures, recipe.seed + trainer.state.step, where)
     try:
-        _spend(trainer, crops, held_out, report)
+        _spend(trainer, crops, held_out)
         report(trainer.finish(pictures, held_out))
     finally:
         trainer.checkpoint()
     return run
 
 
-def _spend(
-    trainer: _Trainer,
-    crops: Crops,
-    held_out: list[Tensor],
-    report: Callable[[str], None],
-) -> None:
+def _spend(trainer: _Trainer, crops: Crops, held_out: list[Tensor]) -> None:
     state, recipe = trainer.state, trainer.recipe
     next_validation = state.seconds + recipe.validate_every
-    sums: dict[str, float | Tensor] = {}
-    counted, last_report = 0, time.monotonic()
+    last_report = time.monotonic()
     while state.seconds < trainer.budget:
         begun = time.monotonic()
-        figures = trainer.step(crops)
+        trainer.step(crops)
         state.seconds += time.monotonic() - begun
-        if figures is not None:
-            counted += 1
-            sums = {k: sums.get(k, 0.0) + v for k, v in figures.items()}
         over = state.seconds >= trainer.budget  # the last steps, and runs that are short
-        if counted and (over or time.monotonic() - last_report > 20):
-            mean = {k: float(v) / counted for k, v in sums.items()}
-            trainer.run.append(
-                "log.csv",
-                {"step": state.step, "seconds": round(state.seconds, 1), "crops": state.crops}
-                | {k: round(v, 6) for k, v in mean.items()}
-                | {"skipped": state.skipped},
-            )
-            told = "  ".join(f"{k} {v:.4g}" for k, v in mean.items() if k != "lr")
-            report(f"{state.seconds / 60:6.1f} min  step {state.step}  {told}")
-            sums, counted, last_report = {}, 0, time.monotonic()
+        if over or time.monotonic() - last_report > _LOOK_EVERY:
+            trainer.log()
+            last_report = time.monotonic()
         if next_validation <= state.seconds < trainer.budget:
             trainer.checkpoint()
-            report(f"{state.seconds / 60:6.1f} min  {trainer.validate(held_out)}")
+            trainer.report(f"{state.seconds / 60:6.1f} min  {trainer.validate(held_out)}")
             next_validation = state.seconds + recipe.validate_every

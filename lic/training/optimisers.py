@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lic.errors import UsageProblem
 from lic.training.config import OptimiserConfig
 
-__all__ = ["Muon", "make_optimisers", "set_schedule"]
+__all__ = ["Muon", "Optimisers"]
 
 _NS_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
@@ -46,46 +46,125 @@ def _orthogonalised(matrices: Tensor, steps: int = 5) -> Tensor:
 class Muon(torch.optim.Optimizer):
     """Momentum whose update of each weight matrix is orthogonalised (Jordan et al. 2024).
 
-    Convolutions count as matrices ``(out, in * k * k)``. The update is scaled by sqrt(fan_out /
-    fan_in) where that is above 1, so one learning rate serves all shapes. On a GPU, matrices of one
-    shape are handled together: it would take longer to be told of each than to do it.
+    Convolutions count as matrices ``(out, k * k * in)``. The update is scaled by sqrt(fan_out /
+    fan_in) where that is above 1, so one learning rate serves all shapes. Matrices of one shape are
+    handled together: one by one they would take longer to launch than to compute.
+
+    Args:
+        params: Parameters of two or four dimensions.
+        lr: Learning rate; a 0-dimensional tensor on their device where it changes in a graph.
+        momentum: Of the running mean of the gradient.
+
+    Attributes:
+        found_inf: 0-dimensional tensor, 1 where a step must change nothing; as PyTorch's own
+            optimisers have it.
     """
 
-    def __init__(self, params: Any, lr: float, momentum: float = 0.95):
+    found_inf: Tensor | None = None
+
+    def __init__(self, params: Any, lr: float | Tensor, momentum: float = 0.95):
         super().__init__(params, {"lr": lr, "momentum": momentum})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         for group in self.param_groups:
-            sets: dict[Any, list[Tensor]] = {}
+            sets: dict[torch.Size, list[Tensor]] = {}
             for p in group["params"]:
                 if p.grad is not None:
-                    sets.setdefault(p.shape if p.is_cuda else p, []).append(p)
+                    sets.setdefault(p.shape, []).append(p)
             for alike in sets.values():
-                rows, columns = alike[0].flatten(1).shape
-                scale = max(1.0, rows / columns) ** 0.5
-                self._move(alike, group["lr"] * scale, group["momentum"])
+                self._move(alike, group["lr"], group["momentum"])
 
-    def _move(self, alike: list[Tensor], rate: float, momentum: float) -> None:
+    def _move(self, alike: list[Tensor], rate: float | Tensor, momentum: float) -> None:
         """Update parameters of one shape."""
-        for p in alike:
-            if "momentum" not in self.state[p]:
-                self.state[p]["momentum"] = torch.zeros_like(p)
-        grads = [p.grad for p in alike if p.grad is not None]
-        buffers = [self.state[p]["momentum"] for p in alike]
-        torch._foreach_lerp_(buffers, grads, 1 - momentum)
-        updates = torch._foreach_lerp(grads, buffers, momentum)
-        found = _orthogonalised(torch.stack([u.flatten(1) for u in updates]))
-        moves = [u.view_as(p) for u, p in zip(found, alike, strict=True)]
-        torch._foreach_add_(alike, moves, alpha=-rate)
+        grads = torch.stack([_matrix(p.grad) for p in alike if p.grad is not None])
+        state = self.state[alike[0]]
+        if "momentum" not in state:
+            state["momentum"] = torch.zeros_like(grads)
+        buffer = state["momentum"]
+        if self.found_inf is None:
+            buffer.lerp_(grads, 1 - momentum)
+        else:
+            skip = self.found_inf > 0
+            grads = torch.where(skip, buffer, grads)
+            buffer.lerp_(grads, 1 - momentum)
+            rate = torch.where(skip, 0.0, rate)
+        found = _orthogonalised(torch.lerp(grads, buffer, momentum))
+        rows, columns = found.shape[1:]
+        found *= rate * -(max(1.0, rows / columns) ** 0.5)
+        torch._foreach_add_(alike, [_like(u, p) for u, p in zip(found, alike, strict=True)])
+
+
+def _matrix(weight: Tensor) -> Tensor:
+    """Return a convolution's weights as a matrix, a view where they lie channels last."""
+    return weight.permute(0, 2, 3, 1).flatten(1) if weight.ndim == 4 else weight.flatten(1)
+
+
+def _like(matrix: Tensor, weight: Tensor) -> Tensor:
+    """Undo :func:`_matrix` for a matrix of the shape of ``weight``."""
+    if weight.ndim != 4:
+        return matrix.view_as(weight)
+    out, inside, height, width = weight.shape
+    return matrix.view(out, height, width, inside).permute(0, 3, 1, 2)
 
 
 def _is_linear_path(name: str) -> bool:
     return ".linear." in name or ".lap." in name
 
 
-def make_optimisers(model: nn.Module, config: OptimiserConfig) -> list[torch.optim.Optimizer]:
-    """Return the optimisers of a run; each group remembers its peak in ``peak``."""
+class Optimisers:
+    """The optimisers of a run, whose learning rates and skipping lie in tensors on the device.
+
+    Args:
+        model: Whose trainable parameters are divided among them.
+        config: Of the recipe.
+
+    Raises:
+        UsageProblem: An unknown optimiser.
+    """
+
+    def __init__(self, model: nn.Module, config: OptimiserConfig):
+        self._all = _make(model, config)
+        self._peaks = [[group["lr"] for group in o.param_groups] for o in self._all]
+        device = next(model.parameters()).device
+        self._skip = torch.zeros((), device=device)
+        self._set_up(device)
+
+    def _set_up(self, device: torch.device) -> None:
+        for optimiser, peaks in zip(self._all, self._peaks, strict=True):
+            optimiser.found_inf = self._skip  # type: ignore[attr-defined]
+            for group, peak in zip(optimiser.param_groups, peaks, strict=True):
+                group["lr"] = torch.tensor(peak, device=device)
+
+    def set_rate(self, factor: float) -> None:
+        """Set every learning rate to its peak times a factor."""
+        for optimiser, peaks in zip(self._all, self._peaks, strict=True):
+            for group, peak in zip(optimiser.param_groups, peaks, strict=True):
+                group["lr"].fill_(peak * factor)
+
+    def step(self, usable: Tensor) -> None:
+        """Update the parameters; nothing changes where ``usable``, 0-dimensional, is 0."""
+        self._skip.copy_(1 - usable)
+        for optimiser in self._all:
+            optimiser.step()
+
+    def tensors(self) -> list[Tensor]:
+        """Return what steps change besides the parameters."""
+        states = [v for o in self._all for state in o.state.values() for v in state.values()]
+        return [v for v in states if isinstance(v, Tensor)]
+
+    def state_dicts(self) -> list[dict[str, Any]]:
+        """Return what a checkpoint keeps."""
+        return [o.state_dict() for o in self._all]
+
+    def load_state_dicts(self, saved: list[dict[str, Any]]) -> None:
+        """Undo :meth:`state_dicts`."""
+        for optimiser, state in zip(self._all, saved, strict=True):
+            optimiser.load_state_dict(state)
+        self._set_up(self._skip.device)
+
+
+def _make(model: nn.Module, config: OptimiserConfig) -> list[torch.optim.Optimizer]:
     if config.name not in ("adamw", "muon"):
         raise UsageProblem(f"optimiser '{config.name}' is unknown; adamw and muon are known")
     linear, matrices, rest = [], [], []
@@ -103,18 +182,9 @@ def make_optimisers(model: nn.Module, config: OptimiserConfig) -> list[torch.opt
         weight_decay=config.weight_decay,
         betas=(0.9, 0.99),
         fused=True,
+        capturable=any(p.is_cuda for p in (*rest, *linear)),
     )
     optimisers: list[torch.optim.Optimizer] = [adam]
     if matrices:
         optimisers.append(Muon(matrices, lr=config.muon_lr))
-    for optimiser in optimisers:
-        for group in optimiser.param_groups:
-            group["peak"] = group["lr"]
     return optimisers
-
-
-def set_schedule(optimisers: list[torch.optim.Optimizer], factor: float) -> None:
-    """Set every group's learning rate to its peak times a factor."""
-    for optimiser in optimisers:
-        for group in optimiser.param_groups:
-            group["lr"] = group["peak"] * factor

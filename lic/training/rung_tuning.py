@@ -49,6 +49,8 @@ class _Tuned(nn.Module):
 class RungTask:
     """The stage ``rung`` of ``vqgan``, for models of taming-transformers alone."""
 
+    capturable = False
+
     def __init__(self, recipe: Recipe):
         self.recipe, self.config = recipe, recipe.vqgan
         self.picture_loss = PictureLoss(recipe)

@@ -64,6 +64,10 @@ class Validation:
 class Task(Protocol):
     """A family's side of training. The loop knows steps, time and checkpoints, a task the rest."""
 
+    capturable: bool
+    """Whether :meth:`loss` is work for the device alone: no number is read back, no shape depends
+    on values, and progress does not matter."""
+
     def __init__(self, recipe: Recipe): ...
 
     def empty(self) -> nn.Module:

@@ -35,6 +35,8 @@ _VALID_RUNGS = (3, 5, 7, 9, 10, 11, 12)
 class VqganTask:
     """Builds the networks, turns a batch into a loss and measures what comes back."""
 
+    capturable = False
+
     def __init__(self, recipe: Recipe):
         if recipe.vqgan.stage not in _STAGES:
             known = ", ".join(_STAGES)
