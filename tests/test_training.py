@@ -308,9 +308,8 @@ def test_muon_moves_matrices_together_as_one_by_one():
             for number, weight in enumerate(weights):
                 weight.grad = (weight.detach() + number) ** 2
             sets = [weights] if together else [[w] for w in weights]
-            for alike in sets:
-                with torch.no_grad():
-                    optimiser._move(alike, 0.1, 0.95)
+            with torch.no_grad():
+                optimiser._move(sets, 0.1, 0.95)
         moved.append([w.detach() for w in weights])
     for first, second in zip(*moved, strict=True):
         assert torch.allclose(first, second, atol=1e-5)

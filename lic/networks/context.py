@@ -75,7 +75,8 @@ class _PhaseHeads(nn.Module):
         x = F.pixel_unshuffle(x, 2).reshape(n, c, PHASES, h // 2, w // 2).transpose(1, 2)
         out = self.conv(x.reshape(n, PHASES * c, h // 2, w // 2))
         out = out.view(n, PHASES, 2, self.latents // PHASES, h // 2, w // 2)
-        return out[:, :, 0], out[:, :, 1]
+        means, log_scales = out.unbind(2)
+        return means, log_scales
 
 
 class _ContextStep(nn.Module):
@@ -184,16 +185,17 @@ class LatinContext(HyperSynthesis):
             y_hat ``(N, M, h, w)`` in quantiser steps.
         """
         hyper = self.hyper_synthesis(z_hat, rates.plane)
-        offset, factor, reciprocal = self.split_rates(rates, hyper)
+        apart = self.split_rates(rates, hyper)
+        offset, factor, reciprocal = (self.order.take_all(t) for t in apart)
         y_hat: list[Tensor] = []
         known: list[Tensor] = []
         for k, step in enumerate(self.steps):
             mean, log_scale = step(hyper, self.order.assemble(known) if known else None)
-            means = round_mean(mean.to(factor.dtype) * self.order.take(factor, k))
-            positions = self.order.take(offset, k) + LOG_STEPS_PER_NAT * log_scale.to(offset.dtype)
+            means = round_mean(mean.to(factor[k].dtype) * factor[k])
+            positions = offset[k] + LOG_STEPS_PER_NAT * log_scale.to(offset[k].dtype)
             values = quantise(k, means, positions)
             y_hat.append(values)
-            known.append(scaled(values, self.order.take(reciprocal, k)))
+            known.append(scaled(values, reciprocal[k]))
         return merge(self.order.assemble(y_hat))
 
 

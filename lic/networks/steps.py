@@ -52,6 +52,21 @@ class Steps:
             [taken_apart[:, p.first : p.last, p.phase] for p in self.parts[step]], dim=1
         )
 
+    def take_all(self, taken_apart: Tensor) -> list[Tensor]:
+        """Return :meth:`take` of every step.
+
+        The gradient is put together once, instead of out of one padded piece for each part.
+        """
+        pieces: list[dict[int, Tensor]] = []
+        for phase, values in enumerate(taken_apart.unbind(2)):
+            ends = sorted(
+                (p.first, p.last) for step in self.parts for p in step if p.phase == phase
+            )
+            widths = [last - first for first, last in ends]
+            firsts = [first for first, _ in ends]
+            pieces.append(dict(zip(firsts, torch.split(values, widths, 1), strict=True)))
+        return [torch.stack([pieces[p.phase][p.first] for p in step], 1) for step in self.parts]
+
     def assemble(self, values: Sequence[Tensor]) -> Tensor:
         """Return split latents ``(N, M, phase, h/2, w/2)`` of the first steps' values.
 
@@ -61,9 +76,10 @@ class Steps:
         nothing: dict[int, Tensor] = {}
         pieces: list[dict[int, Tensor]] = [{} for _ in range(PHASES)]
         for number, parts in enumerate(self.parts):
+            given = values[number].unbind(1) if number < len(values) else None
             for at, p in enumerate(parts):
-                if number < len(values):
-                    piece = values[number][:, at]
+                if given is not None:
+                    piece = given[at]
                 else:
                     width = p.last - p.first
                     if width not in nothing:

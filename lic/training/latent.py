@@ -173,11 +173,11 @@ class LatentTask(ABC):
         z_hat = round_ste(z)
         z_bits = bits_of(z_hat if rounded else noisy(z), z_positions).flatten(1).sum(1)
         y_bits = torch.zeros_like(z_bits)
-        parts = split(y)
+        parts = model.context.order.take_all(split(y))
 
         def quantise(step: int, means: Tensor, positions: Tensor) -> Tensor:
             nonlocal y_bits
-            offset = model.context.order.take(parts, step) - means.float()
+            offset = parts[step] - means.float()
             symbols, bits = code_softly(
                 offset,
                 positions,

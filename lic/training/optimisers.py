@@ -16,31 +16,47 @@ __all__ = ["Muon", "Optimisers"]
 _NS_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
 
-def _orthogonalised(matrices: Tensor, steps: int = 5) -> Tensor:
+def _orthogonalised(sets: list[Tensor], steps: int = 5) -> list[Tensor]:
     """Move all singular values of matrices towards 1 by a quintic Newton-Schulz iteration.
 
     Each step multiplies X by a polynomial of X X^T, so the product of the polynomials is built on
     the small Gram matrix and the long side is touched twice only: half the time for convolutions.
+    Gram matrices of one size go through the iteration together, whatever their long sides.
 
     Args:
-        matrices: ``(number, rows, columns)``.
+        sets: ``(number, rows, columns)`` each.
         steps: Of the iteration.
     """
-    a, b, c = _NS_COEFFICIENTS
-    wide = matrices.shape[1] <= matrices.shape[2]
-    x = matrices if wide else matrices.mT
-    x = (x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)).float()
-    product = identity = torch.eye(x.shape[1], device=x.device)
-    with torch.autocast(matrices.device.type, enabled=False):
+    wide = [m if m.shape[1] <= m.shape[2] else m.mT for m in sets]
+    wide = [(x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)).float() for x in wide]
+    products: dict[int, Tensor] = {}
+    with torch.autocast(sets[0].device.type, enabled=False):
         # Not in bfloat16: rounding would leave eigenvalues below zero, and those diverge; the
         # product enlarges small directions several hundred times, and with them their rounding.
-        gram = x @ x.mT
-        for step in range(steps):
-            polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c) + a * identity
-            product = polynomial @ product if step else polynomial
+        by_size: dict[int, list[int]] = {}
+        for number, x in enumerate(wide):
+            by_size.setdefault(x.shape[1], []).append(number)
+        for numbers in by_size.values():
+            grams = [wide[i] @ wide[i].mT for i in numbers]
+            found = torch.split(_polynomials(torch.cat(grams), steps), [len(g) for g in grams])
+            products |= dict(zip(numbers, found, strict=True))
+        found = [products[i] @ x for i, x in enumerate(wide)]
+    return [
+        (f if f.shape == m.shape else f.mT).to(m.dtype) for f, m in zip(found, sets, strict=True)
+    ]
+
+
+def _polynomials(gram: Tensor, steps: int) -> Tensor:
+    """Return what Newton-Schulz steps multiply X by, for ``(number, n, n)`` matrices X X^T."""
+    a, b, c = _NS_COEFFICIENTS
+    product = gram
+    for step in range(steps):
+        polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        polynomial.diagonal(dim1=1, dim2=2).add_(a)
+        product = polynomial @ product if step else polynomial
+        if step + 1 < steps:
             gram = polynomial @ gram @ polynomial
-        x = product @ x
-    return (x if wide else x.mT).to(matrices.dtype)
+    return product
 
 
 class Muon(torch.optim.Optimizer):
@@ -72,27 +88,30 @@ class Muon(torch.optim.Optimizer):
             for p in group["params"]:
                 if p.grad is not None:
                     sets.setdefault(p.shape, []).append(p)
-            for alike in sets.values():
-                self._move(alike, group["lr"], group["momentum"])
+            if sets:
+                self._move(list(sets.values()), group["lr"], group["momentum"])
 
-    def _move(self, alike: list[Tensor], rate: float | Tensor, momentum: float) -> None:
-        """Update parameters of one shape."""
+    def _move(self, sets: list[list[Tensor]], rate: float | Tensor, momentum: float) -> None:
+        """Update sets of parameters of one shape each."""
+        updates = [self._update(alike, momentum) for alike in sets]
+        if self.found_inf is not None:
+            rate = torch.where(self.found_inf > 0, 0.0, rate)
+        for alike, found in zip(sets, _orthogonalised(updates), strict=True):
+            rows, columns = found.shape[1:]
+            moves = (found * (rate * -(max(1.0, rows / columns) ** 0.5))).unbind()
+            torch._foreach_add_(alike, [_like(m, p) for m, p in zip(moves, alike, strict=True)])
+
+    def _update(self, alike: list[Tensor], momentum: float) -> Tensor:
+        """Return the momentum of parameters, with Nesterov's look ahead."""
         grads = torch.stack([_matrix(p.grad) for p in alike if p.grad is not None])
         state = self.state[alike[0]]
         if "momentum" not in state:
             state["momentum"] = torch.zeros_like(grads)
-        buffer = state["momentum"]
-        if self.found_inf is None:
-            buffer.lerp_(grads, 1 - momentum)
-        else:
-            skip = self.found_inf > 0
-            grads = torch.where(skip, buffer, grads)
-            buffer.lerp_(grads, 1 - momentum)
-            rate = torch.where(skip, 0.0, rate)
-        found = _orthogonalised(torch.lerp(grads, buffer, momentum))
-        rows, columns = found.shape[1:]
-        found *= rate * -(max(1.0, rows / columns) ** 0.5)
-        torch._foreach_add_(alike, [_like(u, p) for u, p in zip(found, alike, strict=True)])
+        buffer: Tensor = state["momentum"]
+        if self.found_inf is not None:
+            grads = torch.where(self.found_inf > 0, buffer, grads)
+        buffer.lerp_(grads, 1 - momentum)
+        return torch.lerp(grads, buffer, momentum)
 
 
 def _matrix(weight: Tensor) -> Tensor:
