@@ -179,6 +179,7 @@ def main() -> None:
     parser.add_argument("--batch", default="", help="crops a step, separated by commas")
     parser.add_argument("--side", type=int, default=0)
     parser.add_argument("--check", action="store_true")
+    parser.add_argument("--profile", action="store_true", help="list what takes longest")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     recipe = load_recipe(given.recipe, given.set)
@@ -202,13 +203,32 @@ def main() -> None:
         whole = eager
         if device.type == "cuda":
             whole = seconds(as_graph(trainer, step, count, side), device)
-        trainer.optimisers.set_rate(0.1)
         print(
             f"{count} crops of {side}: {count / whole:.1f} a second, {1e3 * whole:.1f} ms a step "
             f"(eager {1e3 * eager:.1f}); bare layers {1e3 * bare:.1f} ms, "
             f"{100 * bare / whole:.0f} % of the step, ratio {whole / bare:.2f}",
             flush=True,
         )
+        if given.profile:
+            profile(as_graph(trainer, step, count, side), device)
+            given.profile = False
+
+
+def profile(function: Callable[[], Any], device: torch.device, calls: int = 3) -> None:
+    """Print the kernels, or on a CPU the operations, that take longest."""
+    kinds = torch.profiler.ProfilerActivity
+    kind = kinds.CUDA if device.type == "cuda" else kinds.CPU
+    with torch.profiler.profile(activities=[kind]) as found:
+        for _ in range(calls):
+            function()
+        wait(device)
+    rows = []
+    for event in found.key_averages():
+        spent = event.self_device_time_total if kind is kinds.CUDA else event.self_cpu_time_total
+        rows.append((spent / calls / 1e3, event.count / calls, event.key))
+    print(f"{sum(r[0] for r in rows):.2f} ms in {sum(r[1] for r in rows):.0f} calls a step")
+    for spent, count, name in sorted(rows, reverse=True)[:40]:
+        print(f"{spent:8.3f} ms {count:6.0f}  {name[:100]}", flush=True)
 
 
 def graphed(function: Callable[[], None], device: torch.device) -> Callable[[], Any]:

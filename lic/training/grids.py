@@ -14,6 +14,7 @@ from lic.errors import UsageProblem
 from lic.networks.vqgan import Vqgan
 from lic.training.config import Recipe
 from lic.training.picture_loss import PictureLoss
+from lic.training.task import Start
 from lic.weights.store import find_weights
 
 __all__ = ["GridTask"]
@@ -48,7 +49,7 @@ class GridTask(ABC):
     def empty(self) -> nn.Module:
         """Return networks of the recipe's shape."""
 
-    def build(self, pictures: list[Tensor]) -> nn.Module:
+    def build(self, pictures: list[Tensor], initial: Start | None = None) -> nn.Module:
         """Return fresh networks."""
         return self.empty()
 

@@ -70,6 +70,10 @@ class Passing:
         return levels
 
 
+def _same_linear_paths(old: Any, new: Any) -> bool:
+    return bool(old.latents == new.latents and old.lapped == new.lapped)
+
+
 class LatentTask(ABC):
     """Builds the networks, turns a batch into a loss and measures rate and distortion."""
 
@@ -106,10 +110,12 @@ class LatentTask(ABC):
         runs = list(card.training.get("runs", []))
         return Start(import_latent(tensors), self.shape(card.shape()), runs)
 
-    def build(self, pictures: list[Tensor]) -> nn.Module:
+    def build(self, pictures: list[Tensor], initial: Start | None = None) -> nn.Module:
         """Return fresh networks started at the statistics of the training pictures."""
         shape = self.shape(self.recipe.network)
         model = self.networks(shape)
+        if initial is not None and _same_linear_paths(initial.shape, shape):
+            return model
         matrix, prefilter = None, None
         if shape.lapped:
             matrix, prefilter = fit_lapped_matrix(pictures), LappedFilter().requires_grad_(False)

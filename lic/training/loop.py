@@ -82,7 +82,7 @@ class _Trainer:
 
     def start(self, pictures: list[Tensor], initial: Start | None) -> None:
         torch.manual_seed(self.recipe.seed)
-        self._adopt(self.task.build(pictures))
+        self._adopt(self.task.build(pictures, initial))
         if initial is not None:
             state = self.task.grow(initial.state, initial.shape, self.model.state_dict())
             self.model.load_state_dict(state)

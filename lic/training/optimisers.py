@@ -38,8 +38,9 @@ def _orthogonalised(sets: list[Tensor], steps: int = 5) -> list[Tensor]:
             by_size.setdefault(x.shape[1], []).append(number)
         for numbers in by_size.values():
             grams = [wide[i] @ wide[i].mT for i in numbers]
-            found = torch.split(_polynomials(torch.cat(grams), steps), [len(g) for g in grams])
-            products |= dict(zip(numbers, found, strict=True))
+            sizes = [len(g) for g in grams]
+            parts = torch.split(_polynomials(torch.cat(grams), steps), sizes)
+            products |= dict(zip(numbers, parts, strict=True))
         found = [products[i] @ x for i, x in enumerate(wide)]
     return [
         (f if f.shape == m.shape else f.mT).to(m.dtype) for f, m in zip(found, sets, strict=True)

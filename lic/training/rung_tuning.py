@@ -84,7 +84,7 @@ class RungTask:
         state["codebook"] = heap[rung : 2 * rung]
         return Start(state, shape, list(card.training.get("runs", [])))
 
-    def build(self, pictures: list[Tensor]) -> nn.Module:
+    def build(self, pictures: list[Tensor], initial: Start | None = None) -> nn.Module:
         """Return networks that the start's state will fill."""
         return self.empty()
 

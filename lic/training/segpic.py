@@ -17,6 +17,7 @@ from lic.networks.segpic import Segpic, SegpicShape
 from lic.training.adoption import adopt
 from lic.training.growth import places
 from lic.training.latent import LatentTask, Passing, bits_of, noisy
+from lic.training.task import Start
 
 __all__ = ["SegpicTask"]
 
@@ -102,9 +103,9 @@ class SegpicTask(LatentTask):
             return super().grow(state, old, fresh)
         return adopt(state, old, fresh, new, places(new.latents, old.latents))
 
-    def build(self, pictures: list[Tensor]) -> nn.Module:
+    def build(self, pictures: list[Tensor], initial: Start | None = None) -> nn.Module:
         """Return fresh networks; masks do not matter to statistics."""
-        return super().build([p[:3] for p in pictures])
+        return super().build([p[:3] for p in pictures], initial)
 
     def finish(
         self, model: nn.Module, pictures: list[Tensor], tables: dict[str, Tensor] | None

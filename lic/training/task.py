@@ -76,8 +76,11 @@ class Task(Protocol):
     def read(self, card: Card, tensors: dict[str, Tensor]) -> Start:
         """Return what exported weights hold for training."""
 
-    def build(self, pictures: list[Tensor]) -> nn.Module:
-        """Return fresh networks; ``pictures`` give statistics to start from."""
+    def build(self, pictures: list[Tensor], initial: Start | None = None) -> nn.Module:
+        """Return fresh networks; ``pictures`` give statistics to start from.
+
+        What ``initial`` brings along, where it is given, need not be measured.
+        """
 
     def grow(
         self, state: dict[str, Tensor], old: Any, fresh: dict[str, Tensor]

@@ -67,7 +67,7 @@ class VqganTask:
         known = bool(tables["counts"].numel())
         return Start(state, VqganShape(**card.shape()), runs, tables if known else None)
 
-    def build(self, pictures: list[Tensor]) -> nn.Module:
+    def build(self, pictures: list[Tensor], initial: Start | None = None) -> nn.Module:
         """Return fresh networks; the codebook starts later, from the encoder's own vectors."""
         model = Vqgan(VqganShape(**self.recipe.network))
         found = principal_components(pictures, DOWNSAMPLING, model.shape.embed - 1)
