@@ -179,6 +179,7 @@ def main() -> None:
     parser.add_argument("--batch", default="", help="crops a step, separated by commas")
     parser.add_argument("--side", type=int, default=0)
     parser.add_argument("--check", action="store_true")
+    parser.add_argument("--compile", action="store_true", help="as lic train --compile")
     parser.add_argument("--profile", action="store_true", help="list what takes longest")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
@@ -193,6 +194,9 @@ def main() -> None:
     crops = Crops(pictures, 0, device)
     side = given.side or recipe.data.crop
     step = TrainingStep(trainer.task, trainer.model, trainer.optimisers, crops, recipe)
+    if given.compile:
+        given.batch = given.batch.partition(",")[0]
+        step.compile(int(given.batch or recipe.data.batch), side)
     for count in map(int, given.batch.split(",") if given.batch else [recipe.data.batch]):
         if given.check:
             check(trainer, step, count, side)

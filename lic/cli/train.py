@@ -27,6 +27,11 @@ __all__ = ["train"]
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override the recipe.")
 @click.option("--out", metavar="RUN", help="Folder of the run. [default: runs/NAME-TIME]")
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
+@click.option(
+    "--compile",
+    is_flag=True,
+    help="Fuse what lies between convolutions: for long runs on a GPU; takes minutes at first.",
+)
 @click.option("--threads", type=click.IntRange(0), default=0, help="0 for all cores.")
 def train(recipe: str | None, **given: Any) -> None:
     """Train networks by a RECIPE (TOML), and stop when the budget is spent.
@@ -68,6 +73,7 @@ def train(recipe: str | None, **given: Any) -> None:
         resume=given["resume"] is not None,
         initial=start,
         device=given["device"],
+        compile=given["compile"],
     )
     plot_run(run)
     click.echo(str(run.path))

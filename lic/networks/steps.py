@@ -87,7 +87,7 @@ class Steps:
                         nothing[width] = values[0].new_zeros(n, width, h, w)
                     piece = nothing[width]
                 pieces[p.phase][p.first] = piece
-        ordered = [[piece for _, piece in sorted(by_first.items())] for by_first in pieces]
+        ordered = [[by_first[first] for first in sorted(by_first)] for by_first in pieces]
         return torch.stack([torch.cat(phase, dim=1) for phase in ordered], dim=2)
 
 

@@ -64,9 +64,10 @@ class _Trainer:
         budget: float,
         device: torch.device,
         report: Callable[[str], None] = lambda _line: None,
+        compile: bool = False,
     ):
         self.recipe, self.run, self.budget, self.device = recipe, run, budget, device
-        self.report = report
+        self.report, self.compile = report, compile
         self.task: Task = task_of(recipe)
         if device.type == "cuda":
             # Crops have at most two sizes, so what the best kernels are is asked twice.
@@ -139,6 +140,8 @@ class _Trainer:
             self._step.typical_norm.fill_(state.typical_norm)
             self._step.steps.fill_(state.step)
             self._step.skipped.fill_(state.skipped)
+            if self.compile:
+                self._step.compile(self.recipe.data.batch, self.recipe.data.crop)
         self.optimisers.set_rate(learning_rate(self.recipe.optimiser, state.step, progress.part))
         count, side = self._crop_shape()
         if self.device.type == "cuda" and self.task.capturable:
@@ -246,6 +249,7 @@ def train(
     resume: bool = False,
     initial: Start | None = None,
     device: str = "cpu",
+    compile: bool = False,
     report: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True),
 ) -> RunFolder:
     """Train until ``budget`` seconds of training are spent.
@@ -262,6 +266,8 @@ def train(
         resume: Continue from the folder's checkpoint.
         initial: Networks to start from instead of fresh ones.
         device: ``cpu`` or ``cuda``.
+        compile: Fuse what lies between convolutions, which takes minutes at first; see
+            :meth:`lic.training.step.TrainingStep.compile`.
         report: Gets one line of progress at a time.
 
     Raises:
@@ -273,7 +279,7 @@ def train(
     run = RunFolder(run_folder)
     if not resume and run.exists():
         raise UsageProblem(f"'{run_folder}' is a run; --resume continues it, --out names another")
-    trainer = _Trainer(recipe, run, budget, where, report)
+    trainer = _Trainer(recipe, run, budget, where, report, compile)
     pictures = load_pictures(picture_files(data), masks=recipe.data.masks > 0)
     report(f"{len(pictures)} pictures, {sum(p[0].numel() for p in pictures) / 1e6:.0f} megapixels")
     held_out = load_pictures(picture_files(valid))[: recipe.data.valid_pictures]
