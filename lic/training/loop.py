@@ -174,7 +174,10 @@ class _Trainer:
         try:
             replay = captured(run, changed, step.crops.generator)
         except RuntimeError as error:
-            reason = str(error).strip().splitlines()[0]
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            if step.give_up_compiling():
+                self.report(f"steps are not compiled: {reason}")
+                return self._replayed(step, count, side)
             self.report(f"steps are not captured as a CUDA graph and run one by one: {reason}")
             replay = run
         self._replay = shape, replay

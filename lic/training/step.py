@@ -99,6 +99,11 @@ class TrainingStep:
         compiled = torch.compile(loss, backend=backend, fullgraph=True, dynamic=False)
         self._compiled = (count, side), compiled
 
+    def give_up_compiling(self) -> bool:
+        """Undo :meth:`compile`; tells whether there was something to undo."""
+        was, self._compiled = self._compiled, None
+        return was is not None
+
     def _loss(
         self, x: Tensor, rate: Tensor, progress: Progress
     ) -> tuple[Tensor, Mapping[str, float | Tensor]]:
