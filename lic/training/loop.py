@@ -85,7 +85,8 @@ class _Trainer:
         torch.manual_seed(self.recipe.seed)
         self._adopt(self.task.build(pictures, initial))
         if initial is not None:
-            state = self.task.grow(initial.state, initial.shape, self.model.state_dict())
+            fresh = {k: v.cpu() for k, v in self.model.state_dict().items()}
+            state = self.task.grow(initial.state, initial.shape, fresh)
             self.model.load_state_dict(state)
             self.average.load_state_dict(state)
             self.state.runs, self.tables = initial.runs, initial.tables
