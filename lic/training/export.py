@@ -1,4 +1,4 @@
-"""From a trained run to weights that ship: halves, fixed-point integers, tables and card."""
+"""From a trained run to weights that ship: networks in int8, exact integers, tables, card."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from lic.coding.mixing import TreeStart
 from lic.coding.tables import ProbabilityTables, gaussian_tables
 from lic.networks.gains import GainModel
 from lic.networks.vqgan import Vqgan
+from lic.weights.quantised import stored_state
 from lic.weights.store import Card, fingerprint, network_state
 
 if TYPE_CHECKING:
@@ -77,11 +78,10 @@ def export_latent(
     tables = tables or gaussian_tables()
     stream = stream_tensors(model, tables)
     loop = CodingLoop(copy.deepcopy(model.context), stream)
-    network = {
-        f"net.{k}": v if k == "deviations" or ".lap." in k else v.half()
-        for k, v in model.state_dict().items()
-        if not k.startswith(("context.", *model.only_training))
-    }
+    training_only = ("context.", *model.only_training)
+    network = stored_state(
+        {k: v for k, v in model.state_dict().items() if not k.startswith(training_only)}
+    )
     # What training continues from; the loop itself needs only the tables made of them.
     network |= {
         f"train.{k}": v for k, v in model.state_dict().items() if k.startswith(model.only_training)
