@@ -5,19 +5,23 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from conftest import FAMILIES, SMALL, WEIGHTS, photo, tiny_codec
 from safetensors.torch import load_file, save_file
 
+import lic.weights
+from lic.cli.models import models
 from lic.codecs.registry import load_codec
 from lic.errors import UsageProblem, WeightsError
 from lic.pictures import Picture
 from lic.training.config import Recipe
 from lic.training.weights import initial_state, pack_weights
-from lic.weights import find_weights, load_tensors, network_state
+from lic.weights import find_weights, list_cards, load_tensors, network_state
 from lic.weights.quantised import pack, stored_state, unpack
 
 PACKED = "net.g_a.coarse.0.conv1.weight"
@@ -171,6 +175,28 @@ def test_packing_replaces_nothing_unasked_and_twice_is_once(packed, wide, tmp_pa
     assert again.sha256 == packed.sha256
     assert json.loads((tmp_path / "other.json").read_text())["name"] == "other"
     assert find_weights("hyperprior", path=again.path) == again
+
+
+def test_imported_networks_are_not_packed(packed, tmp_path):
+    card = json.loads((tmp_path / "tiny-hyperprior.json").read_text())
+    card["network"]["ch_mult"] = [1, 2]
+    (tmp_path / "tiny-hyperprior.json").write_text(json.dumps(card))
+    with pytest.raises(UsageProblem, match="imported"):
+        pack_weights(packed.path, tmp_path, force=True)
+
+
+def test_the_command_takes_a_file_of_weights(wide, tmp_path):
+    source = str(WEIGHTS / "tiny-segpic.safetensors")
+    arguments = ["export", source, "-o", str(tmp_path), "--name", "small"]
+    result = CliRunner().invoke(models, arguments, catch_exceptions=False)
+    assert result.output.startswith(f"{tmp_path / 'small.safetensors'}: ")
+    assert (tmp_path / "small.safetensors").stat().st_size < Path(source).stat().st_size
+
+
+def test_no_file_that_ships_has_more_than_24_megabytes():
+    ships = [card for card in list_cards() if card.path.parent == Path(lic.weights.__file__).parent]
+    assert ships
+    assert all(card.path.stat().st_size <= 24e6 for card in ships)
 
 
 def test_weights_without_a_card_are_not_packed(tmp_path):

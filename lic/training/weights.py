@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from lic.errors import WeightsError
+from lic.errors import UsageProblem, WeightsError
 from lic.training.config import Recipe, to_dict
 from lic.training.run import RunFolder
 from lic.training.task import Start
@@ -132,12 +132,14 @@ def pack_weights(
 
     Raises:
         WeightsError: There is no card, or the weights cannot be used.
-        UsageProblem: The weights exist and ``force`` is not given.
+        UsageProblem: The weights were imported, or exist and ``force`` is not given.
         OutputError: The folder cannot be made, or a file not be written.
     """
     cards = cards_at(Path(path))
     if not cards:
         raise WeightsError("has no card beside it", str(path))
+    if "ch_mult" in cards[0].network:
+        raise UsageProblem(f"'{path}': imported networks stay in half precision")
     card = replace(cards[0], name=name or cards[0].name)
     tensors = load_tensors(card)
     check_target(folder, card.name, force=force)

@@ -20,8 +20,8 @@ _SCALE = ".scale"
 _LARGEST = 127
 _SMALLEST_SCALE = 2.0**-126
 """The least normal float32; channels of zeros get it."""
-_WORTHWHILE = 4096
-"""Smaller tensors stay halves: all of them together are a few kB."""
+_WORTHWHILE, _INPUTS = 4096, 16
+"""Numbers of a tensor and of a channel; smaller ones stay halves, a few kB all together."""
 _FLOAT32 = ("deviations", "lap")
 _HALVES = ("linear", "out")
 """Linear paths and last layers, which add to latents or levels and run in float32 everywhere.
@@ -78,8 +78,9 @@ def halves(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _is_worthwhile(name: str, weight: Tensor) -> bool:
-    large = weight.ndim >= 2 and weight.numel() >= _WORTHWHILE
-    return large and not _belongs(name, _FLOAT32 + _HALVES)
+    if weight.ndim < 2 or weight.numel() < max(_WORTHWHILE, _INPUTS * len(weight)):
+        return False
+    return not _belongs(name, _FLOAT32 + _HALVES)
 
 
 def _belongs(name: str, parts: tuple[str, ...]) -> bool:
