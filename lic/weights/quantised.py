@@ -24,15 +24,15 @@ _WORTHWHILE, _INPUTS = 4096, 16
 """Numbers of a tensor and of a channel; smaller ones stay halves, a few kB all together."""
 _FLOAT32 = ("deviations", "lap")
 _HALVES = ("linear", "out")
-"""Linear paths and last layers, which add to latents or levels and run in float32 everywhere.
-Linear paths in int8 would lose 0.1 dB at quality 100, ten times what all other layers lose."""
+"""Linear paths and last layers, whose output is latents or levels. Linear paths in int8 lose 0.09
+to 0.13 dB at quality 100, what is packed less than 0.01 dB together; last layers are small."""
 
 
 def pack(weight: Tensor) -> tuple[Tensor, Tensor]:
     """Return int8 numbers and a float32 scale an output channel.
 
     The scale takes the largest weight of a channel to 127, so that none moves by more than half a
-    scale. Smaller scales, which clip, would lower the squared error of what ships by 1 % at most.
+    scale. Scales that clip, the best for each channel, lower the squared error by 1 % and no more.
 
     Args:
         weight: ``(C, ...)``.
