@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import click
@@ -74,15 +75,20 @@ def verify(names: tuple[str, ...]) -> None:
 
 
 @models.command()
-@click.argument("run", type=click.Path(file_okay=False, exists=True))
-@click.option("--name", help="File name without suffix. [default: the family]")
+@click.argument("source", type=click.Path(exists=True))
+@click.option("--name", help="File name without suffix. [default: the family, or as it was]")
 @click.option("-o", "--output", default=".", show_default=True, help="Folder for both files.")
 @click.option("-f", "--force", is_flag=True, help="Replace existing files.")
-def export(run: str, name: str | None, output: str, force: bool) -> None:
-    """Write the weights of a training RUN: halves, fixed-point loop, tables and card."""
-    from lic.training.weights import export_run
+def export(source: str, name: str | None, output: str, force: bool) -> None:
+    """Write the weights of a run: transforms in int8, fixed-point loop, tables and card.
 
-    card = export_run(run, output, name=name, force=force)
+    SOURCE is the folder of a training run, or a file of weights in half precision, which is made
+    smaller: its files decode as before, pixels differ in rounding.
+    """
+    from lic.training.weights import export_run, pack_weights
+
+    write = export_run if Path(source).is_dir() else pack_weights
+    card = write(source, output, name=name, force=force)
     click.echo(f"{card.path}: {card.path.stat().st_size} bytes, fingerprint {card.prefix().hex()}")
 
 

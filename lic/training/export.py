@@ -1,4 +1,4 @@
-"""From a trained run to weights that ship: halves, fixed-point integers, tables and card."""
+"""From a trained run to weights that ship: networks in int8, exact integers, tables, card."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from lic.coding.mixing import TreeStart
 from lic.coding.tables import ProbabilityTables, gaussian_tables
 from lic.networks.gains import GainModel
 from lic.networks.vqgan import Vqgan
+from lic.weights.quantised import halves, stored_state
 from lic.weights.store import Card, fingerprint, network_state
 
 if TYPE_CHECKING:
@@ -77,11 +78,10 @@ def export_latent(
     tables = tables or gaussian_tables()
     stream = stream_tensors(model, tables)
     loop = CodingLoop(copy.deepcopy(model.context), stream)
-    network = {
-        f"net.{k}": v if k == "deviations" or ".lap." in k else v.half()
-        for k, v in model.state_dict().items()
-        if not k.startswith(("context.", *model.only_training))
-    }
+    training_only = ("context.", *model.only_training)
+    network = stored_state(
+        {k: v for k, v in model.state_dict().items() if not k.startswith(training_only)}
+    )
     # What training continues from; the loop itself needs only the tables made of them.
     network |= {
         f"train.{k}": v for k, v in model.state_dict().items() if k.startswith(model.only_training)
@@ -117,10 +117,11 @@ def export_vqgan(
     training: dict[str, Any],
     start: TreeStart | None = None,
 ) -> tuple[Card, dict[str, Tensor]]:
-    """Return card and tensors of a codebook model: halves, ladder, start of the index coder.
+    """Return card and tensors of a codebook model: networks, ladder, start of the index coder.
 
     Args:
-        model: With its ladder.
+        model: With its ladder. Networks of taming-transformers stay halves, since nobody has
+            measured them in int8.
         name: File name without suffix.
         training: Recipe and history, for the card.
         start: What the index coder knows at first; nothing, in no bytes, when ``None``.
@@ -134,9 +135,8 @@ def export_vqgan(
         **{f"codebook.{k}": torch.from_numpy(v) for k, v in kept.items()},
         "codebook.ladder": model.ladder.vectors.half(),
     }
-    network = {
-        f"net.{k}": v.half() for k, v in model.state_dict().items() if not k.startswith("ladder.")
-    }
+    store = stored_state if isinstance(model, Vqgan) else halves
+    network = store({k: v for k, v in model.state_dict().items() if not k.startswith("ladder.")})
     card = Card(
         name=name,
         family="vqgan",

@@ -19,6 +19,7 @@ from lic.training.ladder import middle, vectors_of
 from lic.training.masks import packet_mask, random_mask
 from lic.training.precision import mixed_precision
 from lic.training.task import Progress, Start, Validation
+from lic.weights.quantised import stored_state
 from lic.weights.store import Card, network_state
 
 __all__ = ["RestorerTask"]
@@ -176,4 +177,4 @@ class RestorerTask(GridTask):
             network=asdict(model.shape),
             training=training,
         )
-        return card, {f"net.{k}": v.half() for k, v in model.state_dict().items()}
+        return card, stored_state(model.state_dict())

@@ -1,4 +1,4 @@
-"""Between runs and weights files: start a run from weights, export a run."""
+"""Between runs and weights files: start a run from weights, export a run, pack older weights."""
 
 from __future__ import annotations
 
@@ -8,21 +8,23 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from lic.errors import WeightsError
+from lic.errors import UsageProblem, WeightsError
 from lic.training.config import Recipe, to_dict
 from lic.training.run import RunFolder
 from lic.training.task import Start
 from lic.training.tasks import ADOPTED, task_of
+from lic.weights.quantised import is_packed, stored_state
 from lic.weights.store import (
     Card,
     cards_at,
     check_target,
     list_cards,
     load_tensors,
+    network_state,
     save_weights,
 )
 
-__all__ = ["Run", "export_run", "initial_state", "load_run", "recipe_for"]
+__all__ = ["Run", "export_run", "initial_state", "load_run", "pack_weights", "recipe_for"]
 
 
 def initial_state(path: str, recipe: Recipe) -> Start:
@@ -111,4 +113,37 @@ def export_run(
         "valid_curve": [[round(x, 4) for x in row] for row in state["curve"]],
     }
     card, tensors = task_of(run.recipe).export(run.model, name, training, run.tables)
+    return save_weights(folder, card, tensors)
+
+
+def pack_weights(
+    path: str | Path, folder: str | Path, *, name: str | None = None, force: bool = False
+) -> Card:
+    """Write weights of half precision again, their networks in int8 as those of a run.
+
+    Stream tensors and fingerprint stay, so that files decode as before; pixels differ in rounding.
+    Weights that are packed already are copied.
+
+    Args:
+        path: File of weights, its card beside it.
+        folder: For both files; may be the one that they are in.
+        name: File name without suffix; stays when ``None``.
+        force: Replace existing files.
+
+    Raises:
+        WeightsError: There is no card, or the weights cannot be used.
+        UsageProblem: The weights were imported, or exist and ``force`` is not given.
+        OutputError: The folder cannot be made, or a file not be written.
+    """
+    cards = cards_at(Path(path))
+    if not cards:
+        raise WeightsError("has no card beside it", str(path))
+    if "ch_mult" in cards[0].network:
+        raise UsageProblem(f"'{path}': imported networks stay in half precision")
+    card = replace(cards[0], name=name or cards[0].name)
+    tensors = load_tensors(card)
+    check_target(folder, card.name, force=force)
+    if not any(is_packed(tensors, k) for k in tensors):
+        stream = {k: v for k, v in tensors.items() if not k.startswith("net.")}
+        tensors = stream | stored_state(network_state(tensors))
     return save_weights(folder, card, tensors)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lic.errors import OutputError, UsageProblem, WeightsError
+from lic.weights.quantised import check_scales, unpack_state
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -164,14 +165,14 @@ def companions(card: Card, family: str) -> list[Card]:
 
 def network_state(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return the float32 state dict of the networks among a card's tensors."""
-    return {k.removeprefix("net."): v.float() for k, v in tensors.items() if k.startswith("net.")}
+    return unpack_state(tensors)
 
 
 def load_tensors(card: Card) -> dict[str, Tensor]:
     """Read and check the tensors of a card.
 
     Raises:
-        WeightsError: The file is missing, changed, or not safetensors.
+        WeightsError: The file is missing, changed, not safetensors, or lacks a scale.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load
@@ -187,9 +188,11 @@ def load_tensors(card: Card) -> dict[str, Tensor]:
             "SHA-256 differs from its card; install the weights again", str(card.path)
         )
     try:
-        return load(data)
+        tensors = load(data)
     except (SafetensorError, ValueError, KeyError) as error:
         raise WeightsError("not a safetensors file", str(card.path)) from error
+    check_scales(tensors, str(card.path))
+    return tensors
 
 
 def fingerprint(tensors: dict[str, Tensor]) -> str:
