@@ -54,6 +54,10 @@ _FIRST_WEIGHT = 2 * REFINED_WEIGHT
 _FIRST_PACE, _LAST_PACE = 0.6, 0.15
 """Part of the way to its new target that a latent goes: the curvature is not quite diagonal."""
 
+_FARTHEST = 0.25
+"""Quantiser steps that a latent moves in a pass at most: where tables are narrow, predictions make
+the cost curve far more than is assumed."""
+
 _SHAKE = 0.5
 """Width of the noise of the first pass, quantiser steps."""
 
@@ -216,7 +220,8 @@ class _Search:
             at = self.order.put(at, step, value.detach())
             slope = self.order.put(slope, step, gradient)
         wanted = merge(at) - merge(slope) / (2 * self.curvature)
-        self.targets = self.targets + pace * (wanted - self.targets)
+        way = pace * (wanted - self.targets)
+        self.targets = self.targets + way.clamp(-_FARTHEST, _FARTHEST)
 
 
 class _Window:
