@@ -14,11 +14,18 @@ Example:
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from lic.errors import UsageProblem
 
-__all__ = ["DEFAULT_EFFORT", "Effort", "effort_of"]
+if TYPE_CHECKING:
+    from lic.codecs.base import Encoded
+    from lic.codecs.latent import LatentCodec
+    from lic.pictures import Picture
+
+__all__ = ["DEFAULT_EFFORT", "Effort", "EffortCodec", "effort_of"]
 
 DEFAULT_EFFORT = 5
 _LEAST_BY_PRICE = 3
@@ -48,3 +55,38 @@ def effort_of(level: int | None) -> Effort:
     if not 1 <= level <= 9:
         raise UsageProblem(f"effort {level} is outside 1..9")
     return Effort(level >= _LEAST_BY_PRICE, _PASSES.get(level, 0))
+
+
+class EffortCodec:
+    """A codec that takes one effort whatever it is asked to: to compare levels.
+
+    Args:
+        codec: Of a family of latents.
+        level: 1 to 9.
+
+    Raises:
+        UsageProblem: There is no such level.
+    """
+
+    def __init__(self, codec: LatentCodec, level: int):
+        effort_of(level)
+        self.codec, self.level = codec, level
+        self.name, self.card = f"{codec.name}@{level}", codec.card
+
+    def encode(self, picture: Picture, quality: float, **options: Any) -> Encoded:
+        """Encode one picture."""
+        return self.codec.encode(picture, quality, **options | {"effort": self.level})
+
+    def decode(self, data: bytes) -> Picture:
+        """Decode one file."""
+        return self.codec.decode(data)
+
+    def encode_many(
+        self, pictures: Iterable[Picture], quality: float, **options: Any
+    ) -> Iterator[Encoded]:
+        """Encode several pictures in order."""
+        return self.codec.encode_many(pictures, quality, **options | {"effort": self.level})
+
+    def decode_many(self, files: Iterable[bytes]) -> Iterator[Picture]:
+        """Decode several files in order."""
+        return self.codec.decode_many(files)
