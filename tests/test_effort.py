@@ -14,7 +14,7 @@ import lic
 from lic.cli.main import cli
 from lic.codecs import effort, plan
 from lic.codecs.hyperprior import HyperpriorCodec
-from lic.codecs.registry import LEARNED
+from lic.codecs.registry import LEARNED, get_codec
 from lic.container import parse_stream
 from lic.errors import UsageProblem
 from lic.evaluation.metrics import psnr
@@ -172,6 +172,14 @@ def test_a_level_is_a_whole_number():
 def test_vqgan_refuses_an_effort():
     with pytest.raises(UsageProblem, match="one effort only"):
         lic.encode(photo(16, 16), codec="vqgan", effort=5, **OPTIONS)
+
+
+def test_a_codec_with_an_effort_encodes_with_it(picture):
+    codec = get_codec("hyperprior@7", weights=WEIGHTS)
+    data = codec.encode(picture, 50).data
+    assert data == tiny_codec("hyperprior").encode(picture, 50, effort=7).data
+    assert [e.data for e in codec.encode_many([picture], 50)] == [data]
+    assert codec.decode(data) == next(codec.decode_many([data]))
 
 
 def test_the_command_line_takes_it(tmp_path):

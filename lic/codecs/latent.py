@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from lic.codecs.base import Encoded
 from lic.codecs.effort import Effort, effort_of
 from lic.codecs.loop import CodingLoop, Trace
 from lic.codecs.plan import DOWNSAMPLING, Plan, finite, in_order, ready
-from lic.codecs.quantise import RDO_WEIGHT, choose_symbols
+from lic.codecs.quantise import RDO_WEIGHT, Choose, choose_symbols
 from lic.codecs.rates import rate_byte, rate_bytes, rates_of
 from lic.codecs.refine import REFINED_WEIGHT, Refiner, Scene
 from lic.codecs.side import Side
@@ -67,8 +68,6 @@ class LatentCodec(ABC):
         missing = model.load_state_dict(network, strict=False).missing_keys
         self._check_complete(missing, model.only_training)
         self.model = ready(model)
-        linear = self.model.g_s.linear.weight
-        self._refiner = Refiner(self.loop, linear, self._levels, self.align)
 
     @staticmethod
     @abstractmethod
@@ -208,22 +207,33 @@ class LatentCodec(ABC):
             for symbols, indexes in scene.side.calls if number == 0 else ():
                 coder.encode(symbols, indexes)
             z = self._hyper_latents(steps, local, byte)
-            refined = self._refiner.refine(scene, tile, z, effort.passes)
-            trace = self.loop.encode(
-                coder,
-                steps if refined is None else refined,
-                z,
-                local,
-                choose if refined is None else choose_refined,
-            )
+            steps, choose = self._search(scene, tile, steps, z, effort)
+            trace = self.loop.encode(coder, steps, z, local, choose)
             return coder.finish(), trace
 
-        choose = choose_symbols(self.loop.tables, RDO_WEIGHT if effort.by_price else None)
-        choose_refined = choose_symbols(self.loop.tables, REFINED_WEIGHT)
         with one_thread:
             done = list(in_order(one, enumerate(scene.plan.tiles()), self.threads))
         segments = [segment for segment, _ in done]
         return b"".join(segments), [len(s) for s in segments], [trace for _, trace in done]
+
+    def _search(
+        self,
+        scene: Scene,
+        tile: tuple[slice, slice],
+        steps: Tensor,
+        z: np.ndarray,
+        effort: Effort,
+    ) -> tuple[Tensor, Choose]:
+        """Return latents of a tile in quantiser steps and how to choose symbols for them."""
+        if effort.passes:
+            refined = self._refiner.refine(scene, tile, z, effort.passes)
+            if refined is not None:
+                return refined, choose_symbols(self.loop.tables, REFINED_WEIGHT)
+        return steps, choose_symbols(self.loop.tables, RDO_WEIGHT if effort.by_price else None)
+
+    @cached_property
+    def _refiner(self) -> Refiner:
+        return Refiner(self.loop, self.model.g_s.linear.weight, self._levels, self.align)
 
     def _hyper_latents(self, steps: Tensor, rate: Tensor, byte: int) -> np.ndarray:
         h, w = steps.shape[-2:]

@@ -132,14 +132,12 @@ class Refiner:
             scene: The picture.
             tile: Rows and columns of latents; they are coded on their own.
             z: int32 ``(hyper_latents, ceil(h/4), ceil(w/4))`` of the tile.
-            passes: Each is three times the work of decoding.
+            passes: 1 or more, each about three times the work of decoding.
 
         Returns:
             float32 ``(1, M, h, w)`` in quantiser steps, to be chosen from with
-            :data:`REFINED_WEIGHT`; ``None`` where nothing better was found or there are no passes.
+            :data:`REFINED_WEIGHT`; ``None`` where nothing better was found.
         """
-        if not passes:
-            return None
         # The caller may be in inference mode, whose tensors have no gradients.
         with torch.inference_mode(False), torch.enable_grad():
             search = _Search(self, scene, tile, z)
