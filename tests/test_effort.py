@@ -6,6 +6,7 @@ import doctest
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 from conftest import WEIGHTS, photo, tiny_codec
 from PIL import Image
@@ -14,7 +15,7 @@ import lic
 from lic.cli.main import cli
 from lic.codecs import effort, plan
 from lic.codecs.hyperprior import HyperpriorCodec
-from lic.codecs.registry import LEARNED, get_codec
+from lic.codecs.registry import LEARNED, get_codec, load_codec
 from lic.container import parse_stream
 from lic.errors import UsageProblem
 from lic.evaluation.metrics import psnr
@@ -107,6 +108,15 @@ def test_tiles_gain_as_whole_pictures_do(monkeypatch):
         gains.append(usual - refined)
     assert plan.Plan(192, 192).tiled
     assert gains[1] > 0.7 * gains[0] > 0
+
+
+@pytest.mark.parametrize("family", LATENT)
+def test_the_caller_may_have_turned_gradients_off(family):
+    picture = Picture(photo(64, 80))
+    with torch.inference_mode():
+        inside = load_codec(find_weights(family, path=WEIGHTS)).encode(picture, 50, effort=7).data
+    with torch.no_grad():
+        assert tiny_codec(family).encode(picture, 50, effort=7).data == inside
 
 
 def test_a_batch_equals_single_calls():

@@ -233,7 +233,8 @@ class LatentCodec(ABC):
 
     @cached_property
     def _refiner(self) -> Refiner:
-        return Refiner(self.loop, self.model.g_s.linear.weight, self._levels, self.align)
+        with torch.inference_mode(False):  # kept beyond the caller's inference
+            return Refiner(self.loop, self.model.g_s.linear.weight, self._levels, self.align)
 
     def _hyper_latents(self, steps: Tensor, rate: Tensor, byte: int) -> np.ndarray:
         h, w = steps.shape[-2:]

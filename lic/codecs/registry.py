@@ -36,6 +36,8 @@ _packeted: dict[Codec, PacketCodec] = {}
 
 def load_codec(card: Card, threads: int = 1) -> Codec:
     """Return the codec of a card, its networks loaded anew."""
+    import torch
+
     from lic.codecs.acgc import AcgcCodec
     from lic.codecs.hyperprior import HyperpriorCodec
     from lic.codecs.segpic import SegpicCodec
@@ -47,7 +49,9 @@ def load_codec(card: Card, threads: int = 1) -> Codec:
         "segpic": SegpicCodec,
         "vqgan": VqganCodec,
     }
-    return makers[card.family](card, threads)
+    # The networks are kept and may be asked for gradients when the caller's inference is over.
+    with torch.inference_mode(False):
+        return makers[card.family](card, threads)
 
 
 def learned_codec(card: Card, threads: int = 1) -> Codec:
