@@ -217,7 +217,8 @@ class _Search:
         for step, (value, gradient) in enumerate(zip(values, gradients, strict=True)):
             at = self.order.put(at, step, value.detach())
             slope = self.order.put(slope, step, gradient)
-        wanted = merge(at) - merge(slope) / (2 * self.curvature)
+        slope = merge(slope).nan_to_num(0, 0, 0)  # a latent whose gradient overflows stays
+        wanted = merge(at) - slope / (2 * self.curvature)
         way = pace * (wanted - self.targets)
         self.targets = self.targets + way.clamp(-_FARTHEST, _FARTHEST)
 
