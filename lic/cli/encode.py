@@ -50,7 +50,7 @@ _FAR_BELOW = 0.8
     type=click.IntRange(1, 9),
     help="Time for a smaller file of the same quality; decoding stays as fast. 1-2: symbols are "
     "rounded to nearest, hardly faster and larger, to compare; 3-6: chosen by price; 7, 8, 9: "
-    "latents are refined before that, in 8, 24, 72 passes that each take three times as long as "
+    "latents are refined before that, in 8, 24, 72 passes that each take about as long as "
     "decoding. Targets are searched for with 5 and met with this. Not for vqgan. [default: 5]",
 )
 @click.option("--codebook-size", type=int, help="vqgan: a power of two from 8 to 4096.")

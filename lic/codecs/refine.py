@@ -132,7 +132,7 @@ class Refiner:
             scene: The picture.
             tile: Rows and columns of latents; they are coded on their own.
             z: int32 ``(hyper_latents, ceil(h/4), ceil(w/4))`` of the tile.
-            passes: 1 or more, each about three times the work of decoding.
+            passes: 1 or more, each of which takes about as long as decoding.
 
         Returns:
             float32 ``(1, M, h, w)`` in quantiser steps, to be chosen from with
