@@ -34,7 +34,7 @@ __all__ = [
     "transcode",
 ]
 
-_FILE_OPTIONS = ("codebook_size", "index_coder")
+_FILE_OPTIONS = ("effort", "codebook_size", "index_coder")
 
 
 def encode(
@@ -50,6 +50,7 @@ def encode(
     weights: str | None = None,
     threads: int = 1,
     check: bool = False,
+    effort: int | None = None,
     codebook_size: int | None = None,
     index_coder: str | None = None,
     packets: bool = False,
@@ -66,8 +67,8 @@ def encode(
         picture: A path, the bytes of a picture file, uint8 of shape ``(H, W, 3)`` for RGB or
             ``(H, W)`` for grey, a Pillow image, or a ``Picture``.
         codec, quality, target_bpp, target_size, target_psnr, metadata, max_pixels, weights,
-            threads, check, codebook_size, index_coder, packets, payload, parity, roi, roi_gain: See
-            :class:`EncodeOptions`.
+            threads, check, effort, codebook_size, index_coder, packets, payload, parity, roi,
+            roi_gain: See :class:`EncodeOptions`.
 
     Raises:
         UsageProblem: Options contradict each other, or a target cannot be met.
@@ -87,6 +88,7 @@ def encode(
         weights=weights,
         threads=threads,
         check=check,
+        effort=effort,
         codebook_size=codebook_size,
         index_coder=index_coder,
         packets=packets,

@@ -214,6 +214,9 @@ def test_compressai_architectures_code_and_say_that_weights_are_random():
         ("compressai:mbt2018-mean@int3:1", UsageProblem, "is not compressai:NAME"),
         ("compressai:mbt2018-mean:1:nowhere.pth", WeightsError, "no such checkpoint"),
         ("jpg", UsageProblem, "did you mean"),
+        ("hyperprior@10", UsageProblem, "outside 1..9"),
+        ("hyperprior@fast", UsageProblem, "no effort 'fast'"),
+        ("vqgan@7", UsageProblem, "one effort only"),
     ],
 )
 def test_codec_names_that_do_not_exist_are_explained(name, error, text):

@@ -113,9 +113,10 @@ def eval_(**given: Any) -> None:
     goes on where it was. per_image.csv keeps the rows of earlier runs; the others are about the
     codecs of this one.
 
-    Codecs: hyperprior, acgc, segpic, vqgan; jpeg, jpeg-progressive, webp, avif, avif-444, jpeg2000,
-    jxl, heic; compressai:NAME[@bf16][:LEVEL[:CHECKPOINT]], which has random weights without
-    CHECKPOINT, good for timing alone.
+    Codecs: hyperprior, acgc, segpic, each with an effort if you like (hyperprior@7); vqgan; jpeg,
+    jpeg-progressive, webp, avif, avif-444, jpeg2000, jxl, heic;
+    compressai:NAME[@bf16][:LEVEL[:CHECKPOINT]], which has random weights without CHECKPOINT, good
+    for timing alone.
 
     With --channel, --out gets per_loss.csv, losses.json and losses.png; pictures finished by an
     earlier run with the same settings are kept. vqgan sends packets; files

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,9 +18,13 @@ import torch
 from torch import Tensor
 
 from lic.codecs.base import Encoded
+from lic.codecs.effort import Effort, effort_of
 from lic.codecs.loop import CodingLoop, Trace
 from lic.codecs.plan import DOWNSAMPLING, Plan, finite, in_order, ready
-from lic.codecs.quantise import choose_symbols
+from lic.codecs.quantise import RDO_WEIGHT, Choose, choose_symbols
+from lic.codecs.rates import rate_byte, rate_bytes, rates_of
+from lic.codecs.refine import REFINED_WEIGHT, Refiner, Scene
+from lic.codecs.side import Side
 from lic.codecs.strips import HALO, one_thread, run_strips
 from lic.coding.range_coder import RangeDecoder, RangeEncoder
 from lic.coding.symbols import estimated_bits, symbol_check
@@ -31,33 +35,6 @@ from lic.pictures import Picture, pad_to_multiple
 from lic.weights import Card, find_weights, load_tensors, network_state
 
 __all__ = ["RDO_WEIGHT", "LatentCodec", "Side", "centred"]
-
-RDO_WEIGHT = 20.0
-"""Bits that a squared quantiser step of error is worth to the encoder; chosen on valid/."""
-
-_GAIN_MAP_BLOCK = 64 // DOWNSAMPLING
-
-
-@dataclass(frozen=True)
-class Side:
-    """What a family codes before the first latent.
-
-    Attributes:
-        calls: Symbols and their table numbers, int32 and uint8, as given to the coder.
-        steps: The symbols as numbers for the transforms, float32.
-        regions: ``(1, 2 h, 2 w)``, which of them each position at 1/8 resolution means.
-        rate: ``(1,)`` in [0, 1], that of the picture.
-    """
-
-    calls: tuple[tuple[np.ndarray, np.ndarray], ...] = ()
-    steps: Tensor | None = None
-    regions: Tensor | None = None
-    rate: Tensor | None = None
-
-    @property
-    def checked(self) -> list[np.ndarray]:
-        """Arrays for the symbol check."""
-        return [symbols for symbols, _ in self.calls]
 
 
 class LatentCodec(ABC):
@@ -111,16 +88,22 @@ class LatentCodec(ABC):
             picture: RGB or grey, any size from 1x1.
             quality: 0..100.
             options: ``reconstruct=True`` also returns the decoder's picture; ``gain_map`` int8
-                steps of the rate byte per 64x64 pixels.
+                steps of the rate byte per 64x64 pixels; ``effort`` 1..9, see
+                :mod:`lic.codecs.effort`.
+
+        Raises:
+            UsageProblem: There is no such effort.
         """
-        byte = _rate_byte(quality)
+        effort = effort_of(options.get("effort"))
+        byte = rate_byte(quality)
         gain_map = options.get("gain_map")
         plan = Plan(picture.height, picture.width)
-        rate = _rate_bytes(byte, gain_map, plan.grid)
+        rate = rate_bytes(byte, gain_map, plan.grid)
         levels = _padded(picture)
         side = self.describe(levels, byte, plan)
         y = self.encode_latents(levels, side, rate, plan)
-        payload, lengths, traces = self.code_latents(y, side, rate, byte, plan)
+        scene = Scene(levels, y, rate, side, plan)
+        payload, lengths, traces = self.code_latents(scene, byte, effort)
         check = symbol_check(*side.checked, *(a for t in traces for a in t.checked))
         stream = Stream(
             family=self.number,
@@ -155,13 +138,14 @@ class LatentCodec(ABC):
         Returns:
             A trace a tile, the latents in quantiser steps ``(1, M, h, w)`` and the rate byte.
         """
-        byte = _rate_byte(quality)
+        byte = rate_byte(quality)
         plan = Plan(picture.height, picture.width)
-        rate = _rate_bytes(byte, None, plan.grid)
+        rate = rate_bytes(byte, None, plan.grid)
         levels = _padded(picture)
         side = self.describe(levels, byte, plan)
         y = self.encode_latents(levels, side, rate, plan)
-        return self.code_latents(y, side, rate, byte, plan)[2], y * self.loop.gain(rate), byte
+        traces = self.code_latents(Scene(levels, y, rate, side, plan), byte, effort_of(None))[2]
+        return traces, y * self.loop.gain(rate), byte
 
     def symbols(self, picture: Picture, quality: float) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield table numbers and symbols of all latents that :meth:`encode` codes, in parts."""
@@ -204,32 +188,53 @@ class LatentCodec(ABC):
         """Picture to latents in levels, float32 ``(1, M, h, w)``."""
 
         def analyse(rows: Tensor, where: tuple[int, int]) -> Tensor:
-            local = _rates(rate[where[0] : where[1]])
+            local = rates_of(rate[where[0] : where[1]])
             return self.analyse(centred(rows), local, side, where)
 
         return finite(self._strips(analyse, levels, plan, DOWNSAMPLING, 1))
 
     def code_latents(
-        self, y: Tensor, side: Side, rate: Tensor, byte: int, plan: Plan
+        self, scene: Scene, byte: int, effort: Effort
     ) -> tuple[bytes, list[int], list[Trace]]:
         """Latents to one payload segment a tile; the first begins with the side information."""
 
         def one(task: tuple[int, tuple[slice, slice]]) -> tuple[bytes, Trace]:
-            number, (rows, columns) = task
-            local = rate[rows, columns]
-            steps = y[:, :, rows, columns] * self.loop.gain(local)
+            number, tile = task
+            rows, columns = tile
+            local = scene.rate[tile]
+            steps = scene.y[:, :, rows, columns] * self.loop.gain(local)
             coder = RangeEncoder(self.loop.tables)
-            for symbols, indexes in side.calls if number == 0 else ():
+            for symbols, indexes in scene.side.calls if number == 0 else ():
                 coder.encode(symbols, indexes)
             z = self._hyper_latents(steps, local, byte)
+            steps, choose = self._search(scene, tile, steps, z, effort)
             trace = self.loop.encode(coder, steps, z, local, choose)
             return coder.finish(), trace
 
-        choose = choose_symbols(self.loop.tables, RDO_WEIGHT)
         with one_thread:
-            done = list(in_order(one, enumerate(plan.tiles()), self.threads))
+            done = list(in_order(one, enumerate(scene.plan.tiles()), self.threads))
         segments = [segment for segment, _ in done]
         return b"".join(segments), [len(s) for s in segments], [trace for _, trace in done]
+
+    def _search(
+        self,
+        scene: Scene,
+        tile: tuple[slice, slice],
+        steps: Tensor,
+        z: np.ndarray,
+        effort: Effort,
+    ) -> tuple[Tensor, Choose]:
+        """Return latents of a tile in quantiser steps and how to choose symbols for them."""
+        if effort.passes:
+            refined = self._refiner.refine(scene, tile, z, effort.passes)
+            if refined is not None:
+                return refined, choose_symbols(self.loop.tables, REFINED_WEIGHT)
+        return steps, choose_symbols(self.loop.tables, RDO_WEIGHT if effort.by_price else None)
+
+    @cached_property
+    def _refiner(self) -> Refiner:
+        with torch.inference_mode(False):  # kept beyond the caller's inference
+            return Refiner(self.loop, self.model.g_s.linear.weight, self._levels, self.align)
 
     def _hyper_latents(self, steps: Tensor, rate: Tensor, byte: int) -> np.ndarray:
         h, w = steps.shape[-2:]
@@ -255,7 +260,7 @@ class LatentCodec(ABC):
                 encoder's.
         """
         plan = Plan(stream.height, stream.width)
-        rate = _rate_bytes(stream.quality, stream.gain_map, plan.grid)
+        rate = rate_bytes(stream.quality, stream.gain_map, plan.grid)
         side, traces = self.decode_latents(stream, rate, plan)
         checked = itertools.chain(side.checked, *(t.checked for t in traces))
         if symbol_check(*checked) != stream.symbol_check:
@@ -285,7 +290,7 @@ class LatentCodec(ABC):
     def trace(self, stream: Stream) -> tuple[list[Trace], list[Tensor]]:
         """Decode the symbols alone; returns a trace and the rate bytes of each tile."""
         plan = Plan(stream.height, stream.width)
-        rate = _rate_bytes(stream.quality, stream.gain_map, plan.grid)
+        rate = rate_bytes(stream.quality, stream.gain_map, plan.grid)
         return self.decode_latents(stream, rate, plan)[1], [rate[t] for t in plan.tiles()]
 
     def _assemble(self, traces: list[Trace], plan: Plan) -> Tensor:
@@ -304,19 +309,22 @@ class LatentCodec(ABC):
         """Latents in quantiser steps to pixels, uint8 ``(H, W, 3)``."""
 
         def synthesise(rows: Tensor, where: tuple[int, int]) -> Tensor:
-            local = rate[where[0] : where[1]]
-            normalised = rows * self.loop.rates(local).reciprocal.float()
-            levels = self.synthesise(
-                (rows / self.loop.gain(local)).contiguous(memory_format=torch.channels_last),
-                normalised.contiguous(memory_format=torch.channels_last),
-                _rates(local),
-                side,
-                where,
-            )
+            levels = self._levels(rows, rate[where[0] : where[1]], side, where)
             return (finite(levels) + LEVELS / 2).round_().clamp_(0, 255).to(torch.uint8)
 
         x = self._strips(synthesise, y_hat, plan, 1, DOWNSAMPLING)
         return x[0, :, : plan.height, : plan.width].permute(1, 2, 0).contiguous().numpy()
+
+    def _levels(self, y_hat: Tensor, rate: Tensor, side: Side, rows: tuple[int, int]) -> Tensor:
+        """Latents in quantiser steps to levels around mid-grey."""
+        normalised = y_hat * self.loop.rates(rate).reciprocal.float()
+        return self.synthesise(
+            (y_hat / self.loop.gain(rate)).contiguous(memory_format=torch.channels_last),
+            normalised.contiguous(memory_format=torch.channels_last),
+            rates_of(rate),
+            side,
+            rows,
+        )
 
     def _strips(
         self,
@@ -371,23 +379,3 @@ def centred(rows: Tensor) -> Tensor:
 def _padded(picture: Picture) -> Tensor:
     pixels = torch.from_numpy(pad_to_multiple(picture.pixels, DOWNSAMPLING))
     return pixels.permute(2, 0, 1)[None]
-
-
-def _rate_byte(quality: float) -> int:
-    return round(2.55 * min(100.0, max(0.0, quality)))
-
-
-def _rates(rate: Tensor) -> Tensor:
-    """Return rates in [0, 1] of rate bytes ``(h, w)``: ``(1,)`` where all are one."""
-    first = int(rate[0, 0])
-    return torch.full((1,), first / 255) if bool((rate == first).all()) else rate[None] / 255
-
-
-def _rate_bytes(byte: int, gain_map: np.ndarray | None, grid: tuple[int, int]) -> Tensor:
-    """Return the rate byte of each latent position, int64 ``(h, w)``."""
-    rate = torch.full(grid, byte, dtype=torch.int64)
-    if gain_map is None:
-        return rate
-    blocks = torch.from_numpy(gain_map.astype(np.int64))
-    fine = blocks.repeat_interleave(_GAIN_MAP_BLOCK, 0).repeat_interleave(_GAIN_MAP_BLOCK, 1)
-    return (rate + fine[: grid[0], : grid[1]]).clamp(0, 255)

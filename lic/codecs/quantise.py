@@ -8,7 +8,10 @@ import numpy as np
 
 from lic.coding.tables import ProbabilityTables, bits
 
-__all__ = ["Choose", "choose_symbols"]
+__all__ = ["RDO_WEIGHT", "Choose", "choose_symbols"]
+
+RDO_WEIGHT = 20.0
+"""Bits that a squared quantiser step of error is worth to the encoder; chosen on valid/."""
 
 Choose = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """(offsets from the mean in quantiser steps, table numbers) -> symbols."""

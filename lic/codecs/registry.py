@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lic.codecs.base import Codec
+from lic.codecs.effort import EffortCodec
 from lic.errors import UsageProblem
 from lic.weights.store import Card, find_weights
 
@@ -35,6 +36,8 @@ _packeted: dict[Codec, PacketCodec] = {}
 
 def load_codec(card: Card, threads: int = 1) -> Codec:
     """Return the codec of a card, its networks loaded anew."""
+    import torch
+
     from lic.codecs.acgc import AcgcCodec
     from lic.codecs.hyperprior import HyperpriorCodec
     from lic.codecs.segpic import SegpicCodec
@@ -46,7 +49,9 @@ def load_codec(card: Card, threads: int = 1) -> Codec:
         "segpic": SegpicCodec,
         "vqgan": VqganCodec,
     }
-    return makers[card.family](card, threads)
+    # The networks are kept and may be asked for gradients when the caller's inference is over.
+    with torch.inference_mode(False):
+        return makers[card.family](card, threads)
 
 
 def learned_codec(card: Card, threads: int = 1) -> Codec:
@@ -61,7 +66,8 @@ def get_codec(name: str, *, weights: str | Path | None = None, threads: int = 1)
     """Return a codec by name.
 
     Args:
-        name: A family, a classic codec, or ``compressai:NAME[:QUALITY[:CHECKPOINT]]``.
+        name: A family, a family of latents with an effort as in ``hyperprior@7``, a classic
+            codec, or ``compressai:NAME[:QUALITY[:CHECKPOINT]]``.
         weights: Weights of a family instead of those found.
         threads: Strips or pictures at once, for families.
 
@@ -71,6 +77,9 @@ def get_codec(name: str, *, weights: str | Path | None = None, threads: int = 1)
     """
     if name in LEARNED:
         return learned_codec(find_weights(name, path=weights), threads)
+    family, at, level = name.partition("@")
+    if at and family in LEARNED:
+        return _with_effort(learned_codec(find_weights(family, path=weights), threads), level)
     if name.startswith(_COMPRESSAI):
         from lic.codecs.compressai_models import CompressaiCodec
 
@@ -80,6 +89,16 @@ def get_codec(name: str, *, weights: str | Path | None = None, threads: int = 1)
     if name in CLASSIC:
         return CLASSIC[name]()
     raise unknown_codec(name, codec_names())
+
+
+def _with_effort(codec: Codec, level: str) -> Codec:
+    from lic.codecs.latent import LatentCodec
+
+    if not isinstance(codec, LatentCodec):
+        raise UsageProblem(f"'{codec.name}' has one effort only; leave @{level} out")
+    if not level.isdecimal():
+        raise UsageProblem(f"no effort '{level}'; 1 to 9 may stand behind {codec.name}@")
+    return EffortCodec(codec, int(level))
 
 
 def unknown_codec(name: str, known: Sequence[str]) -> UsageProblem:

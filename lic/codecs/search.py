@@ -1,4 +1,8 @@
-"""Find the quality that meets a target, by bisection over the steps that a codec has."""
+"""Find the quality that meets a target, by bisection over the steps that a codec has.
+
+An effort that takes many times as long is left out of the bisection; a few steps around what was
+found are then tried with it.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from lic.codecs.base import Codec, Encoded
+from lic.codecs.effort import effort_of
 from lic.errors import UsageProblem
 from lic.pictures import Picture
 
@@ -23,11 +28,19 @@ def encode_to_size(codec: Codec, picture: Picture, size: float, **options: Any) 
     Raises:
         UsageProblem: Even quality 0 is larger.
     """
-    best = _bisect(codec, picture, lambda e: len(e.data) <= size, options)
-    if best is None:
+
+    def fits(encoded: Encoded) -> bool:
+        return len(encoded.data) <= size
+
+    if _refines(options):
+        last, _ = _around(codec, picture, fits, options)
+    else:
+        best = _bisect(codec, picture, fits, options)
+        last = best[1] if best else None
+    if last is None:
         smallest = len(codec.encode(picture, 0, **options).data)
         raise UsageProblem(f"cannot be coded in {size:.0f} bytes; quality 0 takes {smallest}")
-    return best[1]
+    return last
 
 
 def encode_to_psnr(codec: Codec, picture: Picture, psnr: float, **options: Any) -> Encoded:
@@ -41,12 +54,42 @@ def encode_to_psnr(codec: Codec, picture: Picture, psnr: float, **options: Any) 
     def below(encoded: Encoded) -> bool:
         return _psnr(picture, encoded) < psnr
 
-    best = _bisect(codec, picture, below, options)
-    step = 0 if best is None else best[0] + 1
-    if step == _steps(codec):
-        reached = _psnr(picture, codec.encode(picture, 100, **options))
-        raise UsageProblem(f"cannot reach {psnr:.2f} dB; quality 100 gives {reached:.2f} dB")
-    return codec.encode(picture, _quality(step, codec), **options)
+    first = None
+    if _refines(options):
+        _, first = _around(codec, picture, below, options)
+    else:
+        best = _bisect(codec, picture, below, options)
+        step = 0 if best is None else best[0] + 1
+        if step < _steps(codec):
+            first = codec.encode(picture, _quality(step, codec), **options)
+    if first is None:
+        most = _psnr(picture, codec.encode(picture, 100, **options))
+        raise UsageProblem(f"cannot reach {psnr:.2f} dB; quality 100 gives {most:.2f} dB")
+    return first
+
+
+def _refines(options: dict[str, Any]) -> bool:
+    return effort_of(options.get("effort")).passes > 0
+
+
+def _around(
+    codec: Codec, picture: Picture, holds: Callable[[Encoded], bool], options: dict[str, Any]
+) -> tuple[Encoded | None, Encoded | None]:
+    """Return the last encoding where ``holds`` and the first where it does not.
+
+    Begins at the step that is found with the usual effort.
+    """
+    quick = {k: v for k, v in options.items() if k != "effort"}
+    found = _bisect(codec, picture, holds, quick)
+    step = found[0] if found else 0
+    last = first = None
+    while (last is None or first is None) and 0 <= step < _steps(codec):
+        encoded = codec.encode(picture, _quality(step, codec), **options)
+        if holds(encoded):
+            last, step = encoded, step + 1
+        else:
+            first, step = encoded, step - 1
+    return last, first
 
 
 def _bisect(
