@@ -126,14 +126,41 @@ def test_large_pictures_are_tiled(codec, monkeypatch):
 
 
 def test_strips_equal_the_whole_up_to_rounding(codec, monkeypatch):
-    picture = Picture(photo(700, 96))
+    picture = Picture(photo(1400, 96))
     whole = codec.decode(codec.encode(picture, 50).data).pixels
     data = codec.encode(picture, 50).data
     monkeypatch.setattr(strips, "_WHOLE_UP_TO", 0)
     monkeypatch.setattr(strips, "_STRIP_POSITIONS", 60)
-    assert len(strips.plan_strips(44, 6)) > 2
+    assert len(strips.plan_strips(88, 6)) > 2
     cut = codec.decode(data).pixels
     assert np.abs(whole.astype(int) - cut).max() <= 1
+
+
+def test_halos_follow_the_depth_of_the_transforms(monkeypatch):
+    """A halo of what the deepest transform sees makes strips whole; a few rows do not."""
+    from lic.codecs.latent import _seen
+    from lic.networks.hyperprior import Hyperprior, HyperpriorShape
+
+    monkeypatch.setattr(strips, "_WHOLE_UP_TO", 0)
+    monkeypatch.setattr(strips, "_STRIP_POSITIONS", 60)
+    shape = HyperpriorShape(**SMALL["hyperprior"] | {"analysis": (4, 4), "lapped": True})
+    torch.manual_seed(0)
+    model = Hyperprior(shape)
+    torch.nn.init.normal_(model.g_a.out.weight)
+    levels = torch.from_numpy(photo(16 * 120, 64).transpose(2, 0, 1)[None].copy()).float() - 127.5
+    rate = torch.tensor([0.7])
+
+    def apart(halo: int) -> float:
+        def analyse(rows, _where):
+            return model.analyse(rows, rate)
+
+        with torch.inference_mode():
+            found = strips.run_strips(analyse, levels, 120, 4, 16, 1, 1, halo)
+            return float((found - model.analyse(levels, rate)).abs().max())
+
+    assert len(strips.plan_strips(120, 4, 1, _seen(shape))) > 1
+    assert apart(_seen(shape)) < 1e-3
+    assert apart(4) > 1e-3
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -141,8 +168,8 @@ def test_threads_change_no_pixel(codec, monkeypatch, threads):
     monkeypatch.setattr(strips, "_WHOLE_UP_TO", 0)
     monkeypatch.setattr(strips, "_STRIP_POSITIONS", 60)
     other = type(codec)(codec.card, threads)
-    encoded = other.encode(Picture(photo(700, 96)), 50, reconstruct=True)
-    again = codec.encode(Picture(photo(700, 96)), 50, reconstruct=True)
+    encoded = other.encode(Picture(photo(1400, 96)), 50, reconstruct=True)
+    again = codec.encode(Picture(photo(1400, 96)), 50, reconstruct=True)
     assert encoded.data == again.data
     assert encoded.reconstruction == again.reconstruction
 

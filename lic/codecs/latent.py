@@ -68,6 +68,7 @@ class LatentCodec(ABC):
         missing = model.load_state_dict(network, strict=False).missing_keys
         self._check_complete(missing, model.only_training)
         self.model = ready(model)
+        self.halo = max(HALO, _seen(model.shape))
 
     @staticmethod
     @abstractmethod
@@ -369,6 +370,13 @@ class LatentCodec(ABC):
     def _y_bits(self, trace: Trace) -> float:
         pairs = zip(trace.symbols, trace.indexes, strict=True)
         return float(sum(estimated_bits(s, i, self.loop.tables) for s, i in pairs))
+
+
+def _seen(shape: Any) -> int:
+    """Return how many latent rows away a transform sees: two a block at 1/16, one at 1/8."""
+    (fine, coarse), (deep, shallow) = shape.analysis, shape.synthesis
+    lapped = 1
+    return max(2 * coarse + fine, 2 * deep + shallow) + lapped
 
 
 def centred(rows: Tensor) -> Tensor:

@@ -213,12 +213,10 @@ class _Search:
 
     def move(self, values: list[Tensor], gradients: tuple[Tensor, ...], pace: float) -> None:
         """Move the targets towards where each latent's parabola has its least cost."""
-        at, slope = torch.zeros_like(self.real), torch.zeros_like(self.real)
-        for step, (value, gradient) in enumerate(zip(values, gradients, strict=True)):
-            at = self.order.put(at, step, value.detach())
-            slope = self.order.put(slope, step, gradient)
-        slope = merge(slope).nan_to_num(0, 0, 0)  # a latent whose gradient overflows stays
-        wanted = merge(at) - slope / (2 * self.curvature)
+        slope = merge(self.order.assemble(gradients))
+        slope = slope.nan_to_num(0, 0, 0)  # a latent whose gradient overflows stays
+        at = merge(self.order.assemble([v.detach() for v in values]))
+        wanted = at - slope / (2 * self.curvature)
         way = pace * (wanted - self.targets)
         self.targets = self.targets + way.clamp(-_FARTHEST, _FARTHEST)
 

@@ -20,16 +20,18 @@ __all__ = ["HALO", "one_thread", "plan_strips", "run_strips"]
 _WHOLE_UP_TO = 4096
 _STRIP_POSITIONS = 4096
 HALO = 8
+_TALL_HALO = 16
+"""Strips do not grow with halos above it, so that memory stays bounded."""
 
 
-def plan_strips(height: int, width: int, align: int = 1) -> list[tuple[int, int]]:
+def plan_strips(height: int, width: int, align: int = 1, halo: int = HALO) -> list[tuple[int, int]]:
     """Return row ranges of a latent grid: one up to a megapixel, then about a megapixel each.
 
-    All begin at multiples of ``align``.
+    All begin at multiples of ``align``, and are tall enough for the halo to cost less than they do.
     """
     if height * width <= _WHOLE_UP_TO:
         return [(0, height)]
-    rows = max(2 * HALO, _STRIP_POSITIONS // width)
+    rows = max(4 * min(halo, _TALL_HALO), _STRIP_POSITIONS // width)
     count = max(1, round(height / rows))
     edges = [height * i // count // align * align for i in range(count)]
     return list(itertools.pairwise([*dict.fromkeys(edges), height]))
@@ -97,7 +99,7 @@ def run_strips(
         top = (rows[0] - first) * target_rows
         return out[:, :, top : top + (rows[1] - rows[0]) * target_rows]
 
-    strips = plan_strips(height, width, align)
+    strips = plan_strips(height, width, align, halo)
     with one_thread:
         if threads == 1 or len(strips) == 1:
             return torch.cat([one(rows) for rows in strips], dim=2)
