@@ -16,20 +16,22 @@ __all__ = ["Muon", "Optimisers"]
 _NS_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
 
-def _orthogonalised(sets: list[Tensor], steps: int = 5) -> list[Tensor]:
-    """Move all singular values of matrices towards 1 by a quintic Newton-Schulz iteration.
+def _orthogonalised(
+    sets: list[Tensor], factors: list[float | Tensor], steps: int = 5
+) -> list[Tensor]:
+    """Move all singular values of matrices towards a number by a quintic Newton-Schulz iteration.
 
     Each step multiplies X by a polynomial of X X^T, so the product of the polynomials is built on
-    the small Gram matrix and the long side is touched twice only: half the time for convolutions.
-    Gram matrices of one size go through the iteration together, whatever their long sides.
+    the small Gram matrix, and so is the scaling before and after: the long side is touched twice
+    only. Gram matrices of one size go through the iteration together, whatever their long sides.
 
     Args:
         sets: ``(number, rows, columns)`` each.
+        factors: What singular values move towards, for each set.
         steps: Of the iteration.
     """
     wide = [m if m.shape[1] <= m.shape[2] else m.mT for m in sets]
-    wide = [(x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)).float() for x in wide]
-    products: dict[int, Tensor] = {}
+    found: dict[int, Tensor] = {}
     with torch.autocast(sets[0].device.type, enabled=False):
         # Not in bfloat16: rounding would leave eigenvalues below zero, and those diverge; the
         # product enlarges small directions several hundred times, and with them their rounding.
@@ -37,13 +39,15 @@ def _orthogonalised(sets: list[Tensor], steps: int = 5) -> list[Tensor]:
         for number, x in enumerate(wide):
             by_size.setdefault(x.shape[1], []).append(number)
         for numbers in by_size.values():
-            grams = [wide[i] @ wide[i].mT for i in numbers]
-            sizes = [len(g) for g in grams]
-            parts = torch.split(_polynomials(torch.cat(grams), steps), sizes)
-            products |= dict(zip(numbers, parts, strict=True))
-        found = [products[i] @ x for i, x in enumerate(wide)]
+            grams = torch.cat([wide[i] @ wide[i].mT for i in numbers])
+            # The trace is the squared norm; X / norm has no singular value above 1.
+            norms = grams.diagonal(dim1=1, dim2=2).sum(1)[:, None, None].sqrt() + 1e-7
+            products = _polynomials(grams / norms**2, steps) / norms
+            parts = torch.split(products, [len(wide[i]) for i in numbers])
+            for i, part in zip(numbers, parts, strict=True):
+                found[i] = (part * factors[i]) @ wide[i]
     return [
-        (f if f.shape == m.shape else f.mT).to(m.dtype) for f, m in zip(found, sets, strict=True)
+        found[i] if x is m else found[i].mT for i, (x, m) in enumerate(zip(wide, sets, strict=True))
     ]
 
 
@@ -97,10 +101,11 @@ class Muon(torch.optim.Optimizer):
         updates = [self._update(alike, momentum) for alike in sets]
         if self.found_inf is not None:
             rate = torch.where(self.found_inf > 0, 0.0, rate)
-        for alike, found in zip(sets, _orthogonalised(updates), strict=True):
-            rows, columns = found.shape[1:]
-            moves = (found * (rate * -(max(1.0, rows / columns) ** 0.5))).unbind()
-            torch._foreach_add_(alike, [_like(m, p) for m, p in zip(moves, alike, strict=True)])
+        scales = [max(1.0, u.shape[1] / u.shape[2]) ** 0.5 for u in updates]
+        found = _orthogonalised(updates, [-rate * scale for scale in scales])
+        for alike, moves in zip(sets, found, strict=True):
+            split = [_like(m, p) for m, p in zip(moves.unbind(), alike, strict=True)]
+            torch._foreach_add_(alike, split)
 
     def _update(self, alike: list[Tensor], momentum: float) -> Tensor:
         """Return the momentum of parameters, with Nesterov's look ahead."""
@@ -133,7 +138,7 @@ def _is_linear_path(name: str) -> bool:
 
 
 class Optimisers:
-    """The optimisers of a run, whose learning rates and skipping lie in tensors on the device.
+    """The optimisers of a run, whose learning rates lie in tensors on the device.
 
     Args:
         model: Whose trainable parameters are divided among them.
@@ -149,10 +154,19 @@ class Optimisers:
         device = next(model.parameters()).device
         self._skip = torch.zeros((), device=device)
         self._set_up(device)
+        self.skip_on_device(device.type == "cuda")
+
+    def skip_on_device(self, wanted: bool) -> None:
+        """Leave steps out by arithmetic, or by a look at whether they are usable.
+
+        Arithmetic takes longer; a look waits for the device, and cannot be captured.
+        """
+        self._on_device = wanted
+        for optimiser in self._all:
+            optimiser.found_inf = self._skip if wanted else None  # type: ignore[attr-defined]
 
     def _set_up(self, device: torch.device) -> None:
         for optimiser, peaks in zip(self._all, self._peaks, strict=True):
-            optimiser.found_inf = self._skip  # type: ignore[attr-defined]
             for group, peak in zip(optimiser.param_groups, peaks, strict=True):
                 group["lr"] = torch.tensor(peak, device=device)
 
@@ -164,7 +178,10 @@ class Optimisers:
 
     def step(self, usable: Tensor) -> None:
         """Update the parameters; nothing changes where ``usable``, 0-dimensional, is 0."""
-        self._skip.copy_(1 - usable)
+        if self._on_device:
+            self._skip.copy_(1 - usable)
+        elif not bool(usable):
+            return
         for optimiser in self._all:
             optimiser.step()
 
