@@ -140,9 +140,8 @@ def reference(step: TrainingStep, count: int, side: int, steps: int, rate: float
 
 def test_twenty_steps_are_those_of_a_plain_trainer(monkeypatch):
     """Not bit for bit: the products of Newton-Schulz are taken in another order."""
-    monkeypatch.setattr(
-        "lic.training.step.mixed_precision", lambda _d: torch.autocast("cpu", enabled=False)
-    )
+    monkeypatch.setattr("lic.training.optimisers.has_fast_bfloat16", lambda _d: False)
+    monkeypatch.setattr("lic.training.precision.has_fast_bfloat16", lambda _d: False)
     first, second = made(), made()
     first.optimisers.set_rate(0.5)
     start = torch.cat([p.detach().flatten() for p in first.model.parameters()])

@@ -10,45 +10,57 @@ from torch import Tensor, nn
 
 from lic.errors import UsageProblem
 from lic.training.config import OptimiserConfig
+from lic.training.precision import has_fast_bfloat16
 
 __all__ = ["Muon", "Optimisers"]
 
 _NS_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+_STEPS_AT_ONCE = {torch.float32: (5,), torch.bfloat16: (2, 2, 1)}
+"""Newton-Schulz steps between two computations of the Gram matrix."""
 
 
 def _orthogonalised(
-    sets: list[Tensor], factors: list[float | Tensor], steps: int = 5
+    sets: list[Tensor], factors: list[float | Tensor], kind: torch.dtype
 ) -> list[Tensor]:
     """Move all singular values of matrices towards a number by a quintic Newton-Schulz iteration.
 
-    Each step multiplies X by a polynomial of X X^T, so the product of the polynomials is built on
-    the small Gram matrix, and so is the scaling before and after: the long side is touched twice
-    only. Gram matrices of one size go through the iteration together, whatever their long sides.
+    A step multiplies X by a polynomial of X X^T. The polynomials of several steps and the scaling
+    before and after are collected on the small Gram matrix, so that the long side is touched
+    seldom, and Gram matrices of one size are worked on together, whatever their long sides.
 
     Args:
         sets: ``(number, rows, columns)`` each.
         factors: What singular values move towards, for each set.
-        steps: Of the iteration.
+        kind: Type to compute in, float32 or bfloat16. Rounding leaves the Gram matrix with
+            eigenvalues a little below zero, which grow twelvefold in a step, so in bfloat16 it is
+            computed anew after two.
+
+    Returns:
+        Matrices of this type, those of bfloat16 within 2 % of those of float32, and within 20 %
+        where a matrix has singular values thousands of times apart.
     """
-    wide = [m if m.shape[1] <= m.shape[2] else m.mT for m in sets]
-    found: dict[int, Tensor] = {}
+    wide = [(m if m.shape[1] <= m.shape[2] else m.mT).to(kind) for m in sets]
+    by_size: dict[int, list[int]] = {}
+    for number, x in enumerate(wide):
+        by_size.setdefault(x.shape[1], []).append(number)
+    runs = _STEPS_AT_ONCE[kind]
     with torch.autocast(sets[0].device.type, enabled=False):
-        # Not in bfloat16: rounding would leave eigenvalues below zero, and those diverge; the
-        # product enlarges small directions several hundred times, and with them their rounding.
-        by_size: dict[int, list[int]] = {}
-        for number, x in enumerate(wide):
-            by_size.setdefault(x.shape[1], []).append(number)
         for numbers in by_size.values():
-            grams = torch.cat([wide[i] @ wide[i].mT for i in numbers])
-            # The trace is the squared norm; X / norm has no singular value above 1.
-            norms = grams.diagonal(dim1=1, dim2=2).sum(1)[:, None, None].sqrt() + 1e-7
-            products = _polynomials(grams / norms**2, steps) / norms
-            parts = torch.split(products, [len(wide[i]) for i in numbers])
-            for i, part in zip(numbers, parts, strict=True):
-                found[i] = (part * factors[i]) @ wide[i]
-    return [
-        found[i] if x is m else found[i].mT for i, (x, m) in enumerate(zip(wide, sets, strict=True))
-    ]
+            for run, steps in enumerate(runs):
+                gram = torch.cat([wide[i] @ wide[i].mT for i in numbers])
+                if run == 0:
+                    # The trace is the squared norm: X / norm has no singular value above 1.
+                    norm = gram.diagonal(dim1=1, dim2=2).float().sum(1).sqrt()[:, None, None]
+                    norm = norm + 1e-7
+                    product = _polynomials((gram / norm**2).to(kind), steps) / norm
+                else:
+                    product = _polynomials(gram, steps)
+                parts = torch.split(product, [len(wide[i]) for i in numbers])
+                for i, part in zip(numbers, parts, strict=True):
+                    last = part * factors[i] if run + 1 == len(runs) else part
+                    wide[i] = last.to(kind) @ wide[i]
+    pairs = zip(wide, sets, strict=True)
+    return [found if found.shape == m.shape else found.mT for found, m in pairs]
 
 
 def _polynomials(gram: Tensor, steps: int) -> Tensor:
@@ -102,7 +114,9 @@ class Muon(torch.optim.Optimizer):
         if self.found_inf is not None:
             rate = torch.where(self.found_inf > 0, 0.0, rate)
         scales = [max(1.0, u.shape[1] / u.shape[2]) ** 0.5 for u in updates]
-        found = _orthogonalised(updates, [-rate * scale for scale in scales])
+        fast = has_fast_bfloat16(updates[0].device)
+        kind = torch.bfloat16 if fast else torch.float32
+        found = _orthogonalised(updates, [-rate * scale for scale in scales], kind)
         for alike, moves in zip(sets, found, strict=True):
             split = [_like(m, p) for m, p in zip(moves.unbind(), alike, strict=True)]
             torch._foreach_add_(alike, split)
