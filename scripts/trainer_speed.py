@@ -194,15 +194,15 @@ def main() -> None:
     crops = Crops(pictures, 0, device)
     side = given.side or recipe.data.crop
     step = TrainingStep(trainer.task, trainer.model, trainer.optimisers, crops, recipe)
-    if given.compile:
-        given.batch = given.batch.partition(",")[0]
-        step.compile(int(given.batch or recipe.data.batch), side)
     for count in map(int, given.batch.split(",") if given.batch else [recipe.data.batch]):
         if given.check:
             check(trainer, step, count, side)
             given.check = False
         bare = seconds(graphed(bare_layers(step, count, side), device), device)
         gc.collect()
+        if given.compile:
+            step.compile()
+            given.compile = False
         eager = seconds(lambda: step(count, side, Progress(1000, 0.5)), device)  # noqa: B023
         whole = eager
         if device.type == "cuda":

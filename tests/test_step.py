@@ -167,7 +167,7 @@ def test_compiled_steps_are_the_plain_ones():
         step = made()
         step.optimisers.set_rate(0.1)
         if compiled:
-            step.compile(2, 128, "aot_eager")
+            step.compile("aot_eager")
         torch.manual_seed(1)
         step(2, 128, Progress(0, 0.0))
         losses.append(step.take_figures()["loss"])

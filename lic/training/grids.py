@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -75,6 +76,9 @@ class GridTask(ABC):
         if self.random.random() < 0.5:
             return self.config.bits
         return int(self.random.integers(self.shape.bottom, self.shape.top + 1))
+
+    def fuse(self, compiled: Callable[[Any], Any]) -> None:  # noqa: B027
+        """There is little to fuse."""
 
     def after_step(self, model: nn.Module) -> None:  # noqa: B027 - most networks need nothing
         """Nothing follows a step."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -92,6 +92,7 @@ class LatentTask(ABC):
             )
         self.recipe, self._quality = recipe, QUALITIES[recipe.loss]
         self._anchor: np.ndarray | None = None
+        self._code_softly = code_softly
 
     @abstractmethod
     def shape(self, named: dict[str, Any]) -> Any:
@@ -184,7 +185,7 @@ class LatentTask(ABC):
         def quantise(step: int, means: Tensor, positions: Tensor) -> Tensor:
             nonlocal y_bits
             offset = parts[step] - means.float()
-            symbols, bits = code_softly(
+            symbols, bits = self._code_softly(
                 offset,
                 positions,
                 None if rounded else torch.rand_like(offset) - 0.5,
@@ -218,6 +219,10 @@ class LatentTask(ABC):
         trained = _TRAINED[self.recipe.train]
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name.startswith(trained))
+
+    def fuse(self, compiled: Callable[[Any], Any]) -> None:
+        """Replace the likelihood by a compiled one."""
+        self._code_softly = compiled(code_softly)
 
     def after_step(self, model: nn.Module) -> None:  # noqa: B027
         """Nothing follows."""

@@ -142,7 +142,7 @@ class _Trainer:
             self._step.steps.fill_(state.step)
             self._step.skipped.fill_(state.skipped)
             if self.compile:
-                self._step.compile(self.recipe.data.batch, self.recipe.data.crop)
+                self._step.compile()
         self.optimisers.set_rate(learning_rate(self.recipe.optimiser, state.step, progress.part))
         count, side = self._crop_shape()
         if self.device.type == "cuda" and self.task.capturable:

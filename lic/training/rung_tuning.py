@@ -7,6 +7,7 @@ that come out end at that rung: their files are others than before.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -126,6 +127,9 @@ class RungTask:
         vectors = F.mse_loss(c, z.detach()) + self.config.commitment * F.mse_loss(z, c.detach())
         used = perplexity(torch.bincount(indices.reshape(-1), minlength=2**bits))
         return loss + vectors, figures | {"vectors": float(vectors.detach()), "perplexity": used}
+
+    def fuse(self, compiled: Callable[[Any], Any]) -> None:
+        """There is little to fuse."""
 
     def after_step(self, model: nn.Module) -> None:
         """Nothing follows a step."""

@@ -9,11 +9,12 @@ microseconds; launched one by one they take longer than they run, replayed as a 
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
+from lic.networks.layers import ResidualBlock
 from lic.training.augmentation import augmented
 from lic.training.config import Recipe
 from lic.training.data import Crops
@@ -22,8 +23,6 @@ from lic.training.precision import mixed_precision
 from lic.training.task import Progress, Task
 
 __all__ = ["TrainingStep", "captured"]
-
-_Loss = Callable[[Tensor, Tensor], tuple[Tensor, Mapping[str, float | Tensor]]]
 
 _SPIKE = 12.0
 _SPIKES_FROM = 100
@@ -55,7 +54,7 @@ class TrainingStep:
         device = crops.device
         self.typical_norm, self.steps, self.skipped = torch.zeros(3, device=device).unbind()
         self.sums: dict[str, Tensor] = {"counted": torch.zeros((), device=device)}
-        self._compiled: tuple[tuple[int, int], _Loss] | None = None
+        self._compiled = False
         self._parameters = [p for p in model.parameters() if p.requires_grad]
 
     def __call__(self, count: int, side: int, progress: Progress) -> Tensor:
@@ -71,7 +70,7 @@ class TrainingStep:
         part = torch.rand(count, generator=generator, device=device)
         rate = (torch.arange(count, device=device) + part) / count
         with mixed_precision(device):
-            loss, figures = self._loss(x, rate, progress)
+            loss, figures = self.task.loss(self.model, x, rate, progress)
         for p in self._parameters:
             p.grad = None
         loss.backward()  # type: ignore[no-untyped-call]
@@ -81,35 +80,28 @@ class TrainingStep:
             self._sum({"loss": loss.detach(), "norm": self._norm, **figures}, usable)
         return usable
 
-    def compile(self, count: int, side: int, backend: str = "inductor") -> None:
-        """Fuse what the loss does between convolutions, by PyTorch's compiler.
+    def compile(self, backend: str = "inductor") -> None:
+        """Fuse what lies between the convolutions of blocks, and the likelihood, by the compiler.
 
-        The next step takes a minute or two, those behind it half the time on a GPU. Other shapes
-        of crops, such as those of the last part of a run, are not worth another compilation.
+        These parts recur, so a few small graphs are compiled instead of one large one, when the
+        next step runs, and again where the shape of crops changes.
 
         Args:
-            count, side: Crops a step and their side, of the steps that are compiled.
             backend: Of ``torch.compile``.
         """
-        nowhere = Progress(0, 0.0)  # which does not matter to tasks that can be captured
-
-        def loss(x: Tensor, rate: Tensor) -> tuple[Tensor, Mapping[str, float | Tensor]]:
-            return self.task.loss(self.model, x, rate, nowhere)
-
-        compiled = torch.compile(loss, backend=backend, fullgraph=True, dynamic=False)
-        self._compiled = (count, side), compiled
+        for module in self.model.modules():
+            if isinstance(module, ResidualBlock):
+                module.compile(backend=backend, fullgraph=True, dynamic=False)
+        self.task.fuse(lambda f: torch.compile(f, backend=backend, fullgraph=True, dynamic=False))
+        self._compiled = True
 
     def give_up_compiling(self) -> bool:
-        """Undo :meth:`compile`; tells whether there was something to undo."""
-        was, self._compiled = self._compiled, None
-        return was is not None
-
-    def _loss(
-        self, x: Tensor, rate: Tensor, progress: Progress
-    ) -> tuple[Tensor, Mapping[str, float | Tensor]]:
-        if self._compiled is not None and self._compiled[0] == (len(x), x.shape[-1]):
-            return self._compiled[1](x, rate)
-        return self.task.loss(self.model, x, rate, progress)
+        """Run everything as it is from now on; tells whether that is a change."""
+        was, self._compiled = self._compiled, False
+        for module in self.model.modules():
+            module._compiled_call_impl = None  # there is no public way to undo Module.compile
+        self.task.fuse(lambda function: function)
+        return was
 
     def _clip(self) -> Tensor:
         """Scale gradients to the recipe's norm; returns 1 where they are usable, 0 at a spike."""

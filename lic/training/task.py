@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -97,6 +97,9 @@ class Task(Protocol):
 
         Figures may stay on the device, so that nothing waits for it.
         """
+
+    def fuse(self, compiled: Callable[[Any], Any]) -> None:
+        """Let the compiler fuse what a loss does besides convolutions, where there is much."""
 
     def after_step(self, model: nn.Module) -> None:
         """Do what follows an optimiser's step, such as moving a codebook."""

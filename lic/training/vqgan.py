@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -194,6 +195,9 @@ class VqganTask:
                 means = self.restorer.expected(codewords, here, codebook, int(bits)).float()
                 known, trust = with_guesses(known, trust, here, means, codebook)
         return known, trust
+
+    def fuse(self, compiled: Callable[[Any], Any]) -> None:
+        """There is little to fuse."""
 
     def after_step(self, model: nn.Module) -> None:
         """Move the codebook to the means of what was assigned to it."""
