@@ -160,7 +160,7 @@ def test_twenty_steps_are_those_of_a_plain_trainer(monkeypatch):
     assert int(first.skipped) == 0
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the compiler about itself
+@pytest.mark.filterwarnings("ignore")  # of the compiler about itself
 def test_compiled_steps_are_the_plain_ones():
     losses = []
     for compiled in (False, True):
