@@ -163,7 +163,7 @@ def test_unknown_parts_do_not_train():
 def test_losses_are_mixed_precision_only_where_that_is_fast(monkeypatch, fast):
     from lic.training import precision
 
-    monkeypatch.setattr(precision, "has_fast_bfloat16", lambda: fast)
+    monkeypatch.setattr(precision, "has_fast_bfloat16", lambda _device: fast)
     a = torch.ones(2, 2)
     with precision.mixed_precision(torch.device("cpu")):
         assert (a @ a).dtype == (torch.bfloat16 if fast else torch.float32)
