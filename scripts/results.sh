@@ -21,6 +21,8 @@ lic eval --dataset kodak --out "$out/kodak-vqgan" --published "$here/../docs/pub
     --codec vqgan --perceptual --metric lpips --at 0.03 --log | tee "$out/kodak-vqgan.txt"
 lic eval --dataset kodak --out "$out/kodak-lowest" --codec jpeg,webp,avif,jxl -q 0 --perceptual \
     | tee "$out/kodak-lowest.txt"
+lic eval --dataset valid --limit 8 --out "$out/ssimulacra2" --metric ssimulacra2 --anchor avif-iq \
+    --codec hyperprior,avif,avif-iq,avif-444,jxl,webp,jpeg | tee "$out/ssimulacra2.txt"
 python "$here/rungs.py" kodak | tee "$out/rungs.txt"
 python "$here/speed_vqgan.py" | tee "$out/speed-vqgan.txt"
 python "$here/promises.py" kodak --rates ${2:+--run "$2"} | tee "$out/promises.txt"

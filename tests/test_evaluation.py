@@ -12,6 +12,7 @@ import pytest
 from conftest import photo
 from PIL import Image
 
+from lic.codecs import classic
 from lic.codecs.base import Codec
 from lic.codecs.classic import CLASSIC
 from lic.codecs.registry import get_codec
@@ -102,6 +103,27 @@ def test_what_limits_a_comparison_is_told():
     assert rising(dented) == CURVE
 
 
+def test_limits_cut_the_range_and_leave_the_curves():
+    # Half the rate below 32 dB, a quarter of it above 34.
+    steps = [(rate * (0.5 if value < 33 else 0.25), value) for rate, value in CURVE]
+    low, high = (bd_rate(CURVE, steps, limits=limits) for limits in ((0, 29), (37, 99)))
+    assert (low.low, low.high) == (CURVE[0][1], 29)
+    assert (high.low, high.high) == (37, CURVE[-1][1])
+    assert low.percent == pytest.approx(-50, abs=0.01)
+    assert high.percent == pytest.approx(-75, abs=0.01)
+    wide = bd_rate(CURVE, steps, limits=(CURVE[0][1], CURVE[-1][1]))
+    assert wide.percent == pytest.approx(bd_rate(CURVE, steps).percent)
+    assert bd_rate(CURVE, steps, limits=(60, 80)).note == "no common range"
+
+
+def test_an_aom_without_tune_iq_is_one_clear_error(monkeypatch):
+    get_codec("avif-iq")
+    too_new = {"quality": 50, "codec": "aom", "advanced": {"tune": "not yet"}}
+    monkeypatch.setattr(classic, "_avif_iq", lambda _quality: too_new)
+    with pytest.raises(InputError, match="avif-iq needs a libavif whose aom has tune=iq"):
+        get_codec("avif-iq")
+
+
 @pytest.mark.parametrize("name", sorted(CLASSIC))
 def test_classic_codecs_keep_the_interface(name):
     codec = get_codec(name)
@@ -144,6 +166,23 @@ def test_an_evaluation_writes_what_it_promises(pictures, tmp_path):
     assert (bd["anchor"], bd["method"]) == ("jpeg", "akima")
     assert bd["codecs"]["webp"] < 0
     assert any(name.startswith("other") for name in bd["codecs"])
+
+
+def test_scores_of_ssimulacra_2_are_compared_from_10_to_85(pictures, tmp_path):
+    settings = EvalSettings(
+        dataset=str(pictures), out=tmp_path, metric="ssimulacra2", qualities=(2, 9, 20, 40, 70, 99)
+    )
+    text = evaluate({n: get_codec(n) for n in ("jpeg", "webp")}, settings, lambda _line: None)
+    assert "SSIMULACRA2" in text.splitlines()[0]
+    assert "BD-rate against jpeg by ssimulacra2, akima; common range, within 10 to 85" in text
+    results = json.loads((tmp_path / "summary.json").read_text())
+    scores = {n: results[n]["results"]["ssimulacra2"] for n in ("jpeg", "webp")}
+    assert scores["jpeg"] == sorted(scores["jpeg"])
+    low, high = json.loads((tmp_path / "bd_rate.json").read_text())["ranges"]["webp"]
+    assert low == pytest.approx(max(10, *(s[0] for s in scores.values())), abs=1e-5)
+    assert high == pytest.approx(min(85, *(s[-1] for s in scores.values())), abs=1e-5)
+    with (tmp_path / "per_image.csv").open(newline="") as file:
+        assert all(-100 < float(r["ssimulacra2"]) <= 100 for r in csv.DictReader(file))
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lic.networks.likelihood import code_softly, gaussian_bits, round_ste
+from lic.networks.ssimulacra2 import Ssimulacra2
 from lic.training.augmentation import add_grain, augmented
 from lic.training.config import DataConfig, OptimiserConfig, Recipe
 from lic.training.data import Crops
@@ -74,6 +75,15 @@ def test_a_step_neither_reads_nor_sends_a_number(family):
     step(2, 128, Progress(0, 0.0))  # optimisers make their states
     with NoHost():
         step(2, 128, Progress(1, 0.1))
+
+
+def test_ssimulacra_2_as_a_loss_neither_reads_nor_sends_a_number():
+    score = Ssimulacra2()
+    x = torch.rand(2, 3, 64, 80)
+    x_hat = (0.9 * x).requires_grad_()
+    with NoHost():
+        (-score(x, x_hat)).mean().backward()
+    assert x_hat.grad.any()
 
 
 @pytest.mark.parametrize(

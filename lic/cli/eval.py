@@ -48,10 +48,11 @@ _OF_CHANNELS = {
 )
 @click.option(
     "--metric",
-    type=click.Choice(["psnr", "ms-ssim", "lpips", "dists"]),
+    type=click.Choice(["psnr", "ms-ssim", "ssimulacra2", "lpips", "dists"]),
     default="psnr",
     show_default=True,
-    help="Of BD-rate and plot.",
+    help="Of BD-rate and plot. ssimulacra2 follows human ratings: 100 = equal, 90 no visible "
+    "difference, 50 medium, negative possible; its BD-rate covers 10 to 85.",
 )
 @click.option(
     "--out", default="eval-out", show_default=True, metavar="DIR", help="Folder of the results."
@@ -64,7 +65,9 @@ _OF_CHANNELS = {
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, metavar="N")
 @click.option("--weights", metavar="PATH", help="Weights of families, a file or a folder.")
 @click.option("--fresh", is_flag=True, help="Measure again what --out has already.")
-@click.option("--perceptual", is_flag=True, help="Measure LPIPS and DISTS, too; slow.")
+@click.option(
+    "--perceptual", is_flag=True, help="Measure SSIMULACRA 2, LPIPS and DISTS, too; slow."
+)
 @click.option("--at", "at_bpp", type=float, metavar="BPP", help="Tell every metric at this rate.")
 @click.option(
     "--sheet",
@@ -114,7 +117,7 @@ def eval_(**given: Any) -> None:
     codecs of this one.
 
     Codecs: hyperprior, acgc, segpic, each with an effort if you like (hyperprior@7); vqgan; jpeg,
-    jpeg-progressive, webp, avif, avif-444, jpeg2000, jxl, heic;
+    jpeg-progressive, webp, avif, avif-iq, avif-444, jpeg2000, jxl, heic;
     compressai:NAME[@bf16][:LEVEL[:CHECKPOINT]], which has random weights without CHECKPOINT, good
     for timing alone.
 
@@ -160,6 +163,7 @@ def _over_channels(given: dict[str, Any]) -> str:
     from lic.codecs.conceal import available_concealers
     from lic.codecs.registry import get_codec, packet_codec
     from lic.errors import UsageProblem
+    from lic.evaluation.metrics import PERCEPTUAL
     from lic.evaluation.run_lossy import LossSettings, evaluate_losses
 
     for name in ("published", "at_bpp", "sheet", "log", "anchor", "curves"):
@@ -179,7 +183,7 @@ def _over_channels(given: dict[str, Any]) -> str:
     if "vqgan" in codecs:
         available = available_concealers(codecs["vqgan"].codec.card)
     metric = given["metric"].replace("-", "_")
-    wanted = (metric, "psnr", *(("lpips", "dists") if given["perceptual"] else ()))
+    wanted = (metric, "psnr", *(PERCEPTUAL if given["perceptual"] else ()))
     settings = LossSettings(
         dataset=given["dataset"],
         out=Path(given["out"]),

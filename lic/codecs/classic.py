@@ -7,10 +7,11 @@ seconds compare too. Quality 0..100, rounded to whole numbers except for ``jpeg2
 - ``jpeg-progressive``: the same, progressive;
 - ``webp``: libwebp's own quality, lossy, method 6;
 - ``avif``: libavif's own quality; aom, 4:2:0, speed 6, tuned as libavif does by default;
+- ``avif-iq``: the same, tuned for what people see; libavif's default from 1.4 on;
 - ``avif-444``: the same with 4:4:4, tuned for PSNR;
 - ``jpeg2000``: a compression ratio falling evenly on a log scale from 600 to 3, which for RGB is
   0.04 to 8 bits per pixel; one layer, 9/7 wavelet;
-- ``jxl``: libjxl's quality, which stands for a Butteraugli distance; effort 7;
+- ``jxl``: libjxl's quality, which stands for a Butteraugli distance; effort 7, its default;
 - ``heic``: libheif's own quality; x265, 4:2:0.
 """
 
@@ -47,6 +48,7 @@ class Format:
             the format goes.
         library: Name of the library in ``PIL.features``, or of the plugin's package.
         plugin: Registers the format; raises ``InputError`` where its package is missing.
+        check: Raises ``InputError`` where the library is too old for the settings.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Format:
     qualities: tuple[float, ...]
     library: str
     plugin: Callable[[], None] | None = None
+    check: Callable[[], None] | None = None
 
     def version(self) -> str:
         """Return library and version."""
@@ -68,7 +71,8 @@ class PillowCodec:
     """A codec that Pillow or one of its plugins brings.
 
     Raises:
-        InputError: The plugin is not installed, or this Pillow was built without the format.
+        InputError: The plugin is not installed, this Pillow was built without the format, or its
+            library is too old for the settings.
     """
 
     def __init__(self, form: Format):
@@ -80,6 +84,8 @@ class PillowCodec:
         Image.init()
         if form.pillow not in Image.SAVE:
             raise InputError(f"this Pillow has no {form.pillow}; its wheels have")
+        if form.check:
+            form.check()
 
     @property
     def identity(self) -> str:
@@ -137,6 +143,20 @@ def _avif(quality: float) -> dict[str, Any]:
     return values | {"codec": "aom", "max_threads": 1}
 
 
+def _avif_iq(quality: float) -> dict[str, Any]:
+    return _avif(quality) | {"advanced": {"tune": "iq"}}
+
+
+def _has_avif_iq() -> None:
+    try:
+        Image.new("RGB", (16, 16)).save(io.BytesIO(), "AVIF", **_avif_iq(50))
+    except (OSError, ValueError, RuntimeError) as error:
+        version = features.version("avif")
+        raise InputError(
+            f"avif-iq needs a libavif whose aom has tune=iq (aom 3.12); this is libavif {version}"
+        ) from error
+
+
 def _avif_444(quality: float) -> dict[str, Any]:
     return _avif(quality) | {"subsampling": "4:4:4", "advanced": {"tune": "psnr"}}
 
@@ -188,6 +208,7 @@ _FORMATS = (
     Format("jpeg-progressive", "JPEG", _jpeg_progressive, _JPEG_QUALITIES, "jpg"),
     Format("webp", "WEBP", _webp, _WEBP_QUALITIES, "webp"),
     Format("avif", "AVIF", _avif, _AVIF_QUALITIES, "avif"),
+    Format("avif-iq", "AVIF", _avif_iq, _AVIF_QUALITIES, "avif", check=_has_avif_iq),
     Format("avif-444", "AVIF", _avif_444, _AVIF_444_QUALITIES, "avif"),
     Format("jpeg2000", "JPEG2000", _jpeg2000, _JPEG2000_QUALITIES, "jpg_2000"),
     Format("jxl", "JXL", _jxl, _JXL_QUALITIES, "pillow-jxl-plugin", _jxl_plugin),

@@ -42,7 +42,13 @@ def rising(points: Curve) -> Curve:
     return kept
 
 
-def bd_rate(anchor: Curve, test: Curve, *, least_range: float = _GOOD_RANGE_DB) -> BdRate:
+def bd_rate(
+    anchor: Curve,
+    test: Curve,
+    *,
+    least_range: float = _GOOD_RANGE_DB,
+    limits: tuple[float, float] = (-math.inf, math.inf),
+) -> BdRate:
     """Compare two curves by the mean difference of log rate over their common range.
 
     Points that are not above the previous one in both rate and metric are dropped and counted in
@@ -51,6 +57,7 @@ def bd_rate(anchor: Curve, test: Curve, *, least_range: float = _GOOD_RANGE_DB) 
     Args:
         anchor, test: (bpp, metric) in any order.
         least_range: A shorter common range is noted; 0 for metrics other than PSNR.
+        limits: Only this range of the metric counts; points outside still shape the curves.
 
     Raises:
         InputError: bjontegaard is not installed.
@@ -59,19 +66,23 @@ def bd_rate(anchor: Curve, test: Curve, *, least_range: float = _GOOD_RANGE_DB) 
     points = min(len(a), len(t))
     if points < _FEWEST_POINTS:
         return BdRate(None, None, None, f"{points} points; {_FEWEST_POINTS} are needed")
-    low, high = max(a[0][1], t[0][1]), min(a[-1][1], t[-1][1])
+    low, high = max(a[0][1], t[0][1], limits[0]), min(a[-1][1], t[-1][1], limits[1])
     if high <= low:
         return BdRate(None, None, None, "no common range")
     (rate_a, value_a), (rate_t, value_t) = zip(*a, strict=True), zip(*t, strict=True)
-    percent = optional("bjontegaard").bd_rate(
+    percent, curve_a, curve_t = optional("bjontegaard").bd_rate(
         rate_a,
         value_a,
         rate_t,
         value_t,
         method=METHOD,
         require_matching_points=False,
+        interpolators=True,
         min_overlap=0,  # the range is told instead
     )
+    if low == limits[0] or high == limits[1]:
+        area = curve_t.integrate(low, high) - curve_a.integrate(low, high)
+        percent = 100 * (10 ** (area / (high - low)) - 1)
     notes = []
     if points < _GOOD_POINTS:
         notes.append(f"only {points} points")

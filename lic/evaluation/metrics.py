@@ -1,7 +1,8 @@
 """Distances between two pictures, on 8-bit RGB as a viewer gets it.
 
 ``METRICS`` is what a sweep can measure, in the order of its columns; another metric is one more
-entry. Perceptual ones need ``make perceptual`` and take seconds a picture, so they are asked for.
+entry. Those that follow what people see take up to seconds a picture, so they are asked for; LPIPS
+and DISTS need ``make perceptual``.
 """
 
 from __future__ import annotations
@@ -28,9 +29,11 @@ __all__ = [
     "lpips",
     "ms_ssim",
     "psnr",
+    "ssimulacra2",
 ]
 
 _PERCEPTUAL_LEAST_SIDE = 64
+_SSIMULACRA2_LEAST_SIDE = 8
 MS_SSIM_LEAST_SIDE = 161
 """Four halvings have to leave 11 pixels for the window."""
 
@@ -75,7 +78,7 @@ def lpips(x: np.ndarray, x_hat: np.ndarray) -> float | None:
     Raises:
         InputError: Its weights are not installed.
     """
-    return _perceptual(_lpips, x, x_hat)
+    return _perceptual(_lpips, x, x_hat, _PERCEPTUAL_LEAST_SIDE)
 
 
 def dists(x: np.ndarray, x_hat: np.ndarray) -> float | None:
@@ -89,37 +92,51 @@ def dists(x: np.ndarray, x_hat: np.ndarray) -> float | None:
     Raises:
         InputError: Its weights are not installed.
     """
-    return _perceptual(_dists, x, x_hat)
+    return _perceptual(_dists, x, x_hat, _PERCEPTUAL_LEAST_SIDE)
+
+
+def ssimulacra2(x: np.ndarray, x_hat: np.ndarray) -> float | None:
+    """Return SSIMULACRA 2, 100 for equal pictures and below 0 for very bad ones (Sneyers 2023).
+
+    ``None`` where a side is under 8 pixels.
+
+    Args:
+        x, x_hat: uint8 ``(H, W, 3)``.
+    """
+    return _perceptual(_ssimulacra2, x, x_hat, _SSIMULACRA2_LEAST_SIDE)
 
 
 def _perceptual(
-    comparison: Callable[[], _Comparison], x: np.ndarray, x_hat: np.ndarray
+    comparison: Callable[[], _Comparison], x: np.ndarray, x_hat: np.ndarray, least_side: int
 ) -> float | None:
-    if min(x.shape[:2]) < _PERCEPTUAL_LEAST_SIDE:
+    if min(x.shape[:2]) < least_side:
         return None
     with optional("torch").inference_mode():
-        return comparison().distance(x, x_hat)
+        return comparison().value(x, x_hat)
 
 
 class _Comparison(threading.local):
-    """A perceptual network, which remembers the features of the last original.
+    """A comparison by features, which remembers those of the last original.
 
     A sweep compares many pictures with one original, which would cost half of the time.
 
     Args:
-        network: :class:`lic.networks.perceptual.LPIPS` or ``DISTS``.
-        low: What 0 is to the network; 255 is 1.
+        extract: Features of the original ``(1, 3, H, W)``.
+        compare: From those features and the decoded picture.
+        low: What 0 of a picture is to them; 255 is 1.
     """
 
-    def __init__(self, network: Any, low: float):
-        self.network, self.low = network, low
+    def __init__(
+        self, extract: Callable[[Any], Any], compare: Callable[[Any, Any], Any], low: float
+    ):
+        self.extract, self.compare, self.low = extract, compare, low
         self.original: np.ndarray | None = None
         self.features: Any = None
 
-    def distance(self, x: np.ndarray, x_hat: np.ndarray) -> float:
+    def value(self, x: np.ndarray, x_hat: np.ndarray) -> float:
         if self.original is None or not np.array_equal(self.original, x):
-            self.original, self.features = x.copy(), self.network.features(self._input(x))
-        return float(self.network.distance(self.features, self._input(x_hat)))
+            self.original, self.features = x.copy(), self.extract(self._input(x))
+        return float(self.compare(self.features, self._input(x_hat)))
 
     def _input(self, x: np.ndarray) -> Any:
         levels = optional("torch").from_numpy(x.transpose(2, 0, 1)[None].astype(np.float32))
@@ -131,7 +148,8 @@ def _lpips() -> _Comparison:
     from lic.networks.perceptual import LPIPS
     from lic.weights.perceptual import read_lpips
 
-    return _Comparison(LPIPS(read_lpips("alex"), "alex"), -1.0)
+    network = LPIPS(read_lpips("alex"), "alex")
+    return _Comparison(network.features, network.distance, -1.0)
 
 
 @cache
@@ -139,7 +157,16 @@ def _dists() -> _Comparison:
     from lic.networks.perceptual import DISTS
     from lic.weights.perceptual import read_dists, read_lpips
 
-    return _Comparison(DISTS(read_lpips("vgg"), read_dists()), 0.0)
+    network = DISTS(read_lpips("vgg"), read_dists())
+    return _Comparison(network.features, network.distance, 0.0)
+
+
+@cache
+def _ssimulacra2() -> _Comparison:
+    from lic.networks.ssimulacra2 import Ssimulacra2
+
+    network = Ssimulacra2()
+    return _Comparison(network.features, network.score, 0.0)
 
 
 def _decibels(similarity: float) -> float:
@@ -158,6 +185,8 @@ class Metric:
         axis: Of plots, with the unit.
         scale: From a mean to what is plotted and what BD-rate compares; rises with quality.
         least_side: Pixels that both sides of a picture need.
+        unit: Of what is plotted, empty where it has none.
+        limits: Range that BD-rates are taken over at most, where the metric tells qualities apart.
     """
 
     measure: Callable[[np.ndarray, np.ndarray], float | None]
@@ -166,10 +195,12 @@ class Metric:
     axis: str
     scale: Callable[[float], float]
     least_side: int = 1
+    unit: str = ""
+    limits: tuple[float, float] = (-math.inf, math.inf)
 
 
 METRICS = {
-    "psnr": Metric(psnr, "psnr-rgb", 4, "PSNR RGB, dB", float),
+    "psnr": Metric(psnr, "psnr-rgb", 4, "PSNR RGB, dB", float, unit="dB"),
     "ms_ssim": Metric(
         ms_ssim,
         "ms-ssim-rgb",
@@ -177,6 +208,16 @@ METRICS = {
         "MS-SSIM RGB, -10 log10(1 - mean), dB",
         _decibels,
         MS_SSIM_LEAST_SIDE,
+        unit="dB",
+    ),
+    "ssimulacra2": Metric(
+        ssimulacra2,
+        "ssimulacra2",
+        4,
+        "SSIMULACRA 2, 100 = equal",
+        float,
+        _SSIMULACRA2_LEAST_SIDE,
+        limits=(10.0, 85.0),
     ),
     "lpips": Metric(
         lpips, "lpips", 5, "LPIPS (AlexNet), negative", operator.neg, _PERCEPTUAL_LEAST_SIDE
@@ -187,5 +228,5 @@ METRICS = {
 STANDARD = ("psnr", "ms_ssim")
 """Measured always."""
 
-PERCEPTUAL = ("lpips", "dists")
+PERCEPTUAL = ("ssimulacra2", "lpips", "dists")
 """Measured when asked for."""

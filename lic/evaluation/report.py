@@ -98,7 +98,12 @@ def curve(points: list[Point], metric: str) -> Curve:
 def compare(curves: dict[str, Curve], anchor: str, metric: str) -> dict[str, BdRate]:
     """Return the BD-rate of every other curve against the anchor's."""
     least = {"least_range": 0.0} if metric != "psnr" else {}
-    return {n: bd_rate(curves[anchor], c, **least) for n, c in curves.items() if n != anchor}
+    limits = METRICS[metric].limits
+    return {
+        n: bd_rate(curves[anchor], c, limits=limits, **least)
+        for n, c in curves.items()
+        if n != anchor
+    }
 
 
 def summary(means: dict[str, list[Point]], meta: dict[str, Any]) -> dict[str, Any]:
@@ -168,12 +173,13 @@ def table(means: dict[str, list[Point]], notes: dict[str, str]) -> str:
     width = max(5, *(len(n) + (n in notes) for n in means))
     every = [p for points in means.values() for p in points]
     shown = [n for n in PERCEPTUAL if any(p.metrics[n] is not None for p in every)]
-    heads = "".join(f"{n.upper():>8}" for n in shown)
+    columns = {n: max(8, len(n) + 2) for n in shown}
+    heads = "".join(f"{n.upper():>{columns[n]}}" for n in shown)
     lines = [f"{'codec':{width}} quality     bpp  PSNR dB  MS-SSIM{heads}  encode s  decode s"]
     for name, points in means.items():
         starred = f"{name}*" if name in notes else name
         for p in points:
-            others = "".join(f"{_number(p.metrics[n]):>8}" for n in shown)
+            others = "".join(f"{_number(p.metrics[n]):>{columns[n]}}" for n in shown)
             lines.append(
                 f"{starred:{width}} {p.quality:7g} {p.bpp:7.4f} {p.metrics['psnr']:8.2f} "
                 f"{_number(p.metrics['ms_ssim']):>8}{others} {p.encode_s:9.4f} {p.decode_s:9.4f}"
@@ -219,7 +225,10 @@ def rate_table(means: dict[str, list[Point]], bpp: float) -> str:
 def bd_table(anchor: str, metric: str, found: dict[str, BdRate]) -> str:
     """Return the BD-rates as a text table, best first, with anchor, method and range."""
     width = max((len(n) for n in found), default=0)
-    lines = [f"BD-rate against {anchor} by {metric}, {METHOD}; common range in dB"]
+    unit = f" in {METRICS[metric].unit}" if METRICS[metric].unit else ""
+    low, high = METRICS[metric].limits
+    cut = f", within {low:g} to {high:g}" if math.isfinite(low) else ""
+    lines = [f"BD-rate against {anchor} by {metric}, {METHOD}; common range{unit}{cut}"]
     for name, bd in sorted(found.items(), key=lambda item: _rank(item[1])):
         if bd.percent is None:
             lines.append(f"{name:{width}}       n/a  {bd.note}")

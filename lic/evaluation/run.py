@@ -50,7 +50,7 @@ class EvalSettings:
         published_curves: Which of them; all when empty.
         fresh: Keep no row of an earlier run.
         log: Logarithmic rate in the plot.
-        perceptual: Measure LPIPS and DISTS too.
+        perceptual: Measure SSIMULACRA 2, LPIPS and DISTS too.
         at_bpp: Also tell every metric at this rate.
         sheet: Draw so many of the pictures into ``sheet.png``, decoded by every codec at its
             quality nearest to ``at_bpp``.
@@ -108,7 +108,8 @@ def evaluate(codecs: dict[str, Codec], settings: EvalSettings, say: Callable[[st
     if quoted:
         say(f"note: published curves stand for whole sets; this run has {len(files)} pictures")
     store = RowStore(settings.out, identities, pictures, fresh=settings.fresh)
-    metrics = STANDARD + PERCEPTUAL * settings.perceptual
+    asked = PERCEPTUAL if settings.perceptual else (settings.metric,)
+    metrics = tuple(dict.fromkeys(STANDARD + asked))
     means = report.mean_points(sweep(codecs, qualities, files, store, say, metrics))
 
     meta = _meta(settings, pictures)
