@@ -261,3 +261,31 @@ def test_compressai_architectures_code_and_say_that_weights_are_random():
 def test_codec_names_that_do_not_exist_are_explained(name, error, text):
     with pytest.raises(error, match=text):
         get_codec(name)
+
+
+def test_a_bd_rate_may_be_taken_over_a_part_of_the_range():
+    from lic.evaluation.report import bd_table, compare
+
+    low = [(0.1 * 2**i, 26.0 + 2 * i) for i in range(6)]
+    # A fifth less below 31 dB, a fifth more above.
+    high = [(r * (0.8 if v < 31 else 1.2), v) for r, v in low]
+    curves = {"a": low, "b": high}
+    below = compare(curves, "a", "psnr", (26.0, 29.0))["b"]
+    above = compare(curves, "a", "psnr", (33.0, 40.0))["b"]
+    assert below.percent == pytest.approx(-20, abs=2)
+    assert above.percent == pytest.approx(20, abs=2)
+    assert (below.low, below.high, above.high) == (26, 29, 36)
+    told = bd_table("a", "psnr", {"b": below}, (26.0, 29.0))
+    assert "within 26 to 29" in told
+
+
+def test_a_range_begins_with_its_lower_end(tmp_path):
+    from click.testing import CliRunner
+
+    from lic.cli.main import cli
+    from lic.errors import UsageProblem
+
+    arguments = ["eval", "--dataset", str(tmp_path), "--between", "37", "26"]
+    found = CliRunner().invoke(cli, arguments)
+    assert isinstance(found.exception, UsageProblem)
+    assert "the first must be the lower one" in str(found.exception)

@@ -61,6 +61,12 @@ _OF_CHANNELS = {
 @click.option(
     "--published-curve", "curves", multiple=True, metavar="NAME", help="One of them; repeatable."
 )
+@click.option(
+    "--between",
+    type=(float, float),
+    metavar="LOW HIGH",
+    help="Take BD-rates over this range of the metric at most, as in --between 26.1 37.3.",
+)
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Only the first N pictures.")
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, metavar="N")
 @click.option("--weights", metavar="PATH", help="Weights of families, a file or a folder.")
@@ -143,6 +149,7 @@ def eval_(**given: Any) -> None:
         qualities=_numbers(given["qualities"]),
         anchor=given["anchor"],
         metric=given["metric"].replace("-", "_"),
+        between=_range(given["between"]),
         limit=given["limit"],
         threads=given["threads"],
         published=given["published"],
@@ -166,7 +173,7 @@ def _over_channels(given: dict[str, Any]) -> str:
     from lic.evaluation.metrics import PERCEPTUAL
     from lic.evaluation.run_lossy import LossSettings, evaluate_losses
 
-    for name in ("published", "at_bpp", "sheet", "log", "anchor", "curves"):
+    for name in ("published", "at_bpp", "sheet", "log", "anchor", "curves", "between"):
         if given[name]:
             raise UsageProblem(f"--{name.replace('_bpp', '')} does not go with --channel")
     qualities = _numbers(given["qualities"])
@@ -202,6 +209,14 @@ def _over_channels(given: dict[str, Any]) -> str:
         fresh=given["fresh"],
     )
     return evaluate_losses(codecs, settings, lambda line: print(line, file=sys.stderr))
+
+
+def _range(given: tuple[float, float] | None) -> tuple[float, float] | None:
+    from lic.errors import UsageProblem
+
+    if given is not None and not given[0] < given[1]:
+        raise UsageProblem(f"--between {given[0]:g} {given[1]:g}: the first must be the lower one")
+    return given
 
 
 def _items(texts: tuple[str, ...]) -> list[str]:

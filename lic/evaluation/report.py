@@ -95,10 +95,22 @@ def curve(points: list[Point], metric: str) -> Curve:
     return [(rate, v) for rate, v in scaled if math.isfinite(v)]
 
 
-def compare(curves: dict[str, Curve], anchor: str, metric: str) -> dict[str, BdRate]:
-    """Return the BD-rate of every other curve against the anchor's."""
-    least = {"least_range": 0.0} if metric != "psnr" else {}
-    limits = METRICS[metric].limits
+def compare(
+    curves: dict[str, Curve],
+    anchor: str,
+    metric: str,
+    between: tuple[float, float] | None = None,
+) -> dict[str, BdRate]:
+    """Return the BD-rate of every other curve against the anchor's.
+
+    Args:
+        curves: By codec.
+        anchor: One of them.
+        metric: What they show.
+        between: Range of the metric to take it over at most; the metric's own limits when ``None``.
+    """
+    least = {"least_range": 0.0} if metric != "psnr" or between else {}
+    limits = between or METRICS[metric].limits
     return {
         n: bd_rate(curves[anchor], c, limits=limits, **least)
         for n, c in curves.items()
@@ -222,11 +234,16 @@ def rate_table(means: dict[str, list[Point]], bpp: float) -> str:
     return "\n".join(lines)
 
 
-def bd_table(anchor: str, metric: str, found: dict[str, BdRate]) -> str:
+def bd_table(
+    anchor: str,
+    metric: str,
+    found: dict[str, BdRate],
+    between: tuple[float, float] | None = None,
+) -> str:
     """Return the BD-rates as a text table, best first, with anchor, method and range."""
     width = max((len(n) for n in found), default=0)
     unit = f" in {METRICS[metric].unit}" if METRICS[metric].unit else ""
-    low, high = METRICS[metric].limits
+    low, high = between or METRICS[metric].limits
     cut = f", within {low:g} to {high:g}" if math.isfinite(low) else ""
     lines = [f"BD-rate against {anchor} by {metric}, {METHOD}; common range{unit}{cut}"]
     for name, bd in sorted(found.items(), key=lambda item: _rank(item[1])):

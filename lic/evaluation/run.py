@@ -44,6 +44,8 @@ class EvalSettings:
         anchor: Measured codec or published curve that BD-rates refer to; the ``jpeg`` or else the
             first codec measured when ``None``.
         metric: A key of ``METRICS``.
+        between: BD-rates are taken over this range of the metric, as it is plotted, at most; the
+            metric's own limits when ``None``.
         limit: Use only so many pictures.
         threads: Of torch and of codecs that have them.
         published: JSON file of curves.
@@ -62,6 +64,7 @@ class EvalSettings:
     qualities: tuple[float, ...] = ()
     anchor: str | None = None
     metric: str = "psnr"
+    between: tuple[float, float] | None = None
     limit: int | None = None
     threads: int = 1
     published: str | None = None
@@ -148,10 +151,11 @@ def _make_folder(path: Path) -> None:
 def _compare(settings: EvalSettings, measured: Curves, quoted: Curves, anchor: str) -> list[str]:
     """Write ``bd_rate.json`` and return its table, if there is anything to compare."""
     every = measured | quoted
-    found = report.compare(every, anchor, settings.metric) if anchor in every else {}
-    values = report.bd_summary(anchor or None, settings.metric, found)
+    metric, between = settings.metric, settings.between
+    found = report.compare(every, anchor, metric, between) if anchor in every else {}
+    values = report.bd_summary(anchor or None, metric, found)
     report.write_json(settings.out / "bd_rate.json", values)
-    return [report.bd_table(anchor, settings.metric, found)] if found else []
+    return [report.bd_table(anchor, metric, found, between)] if found else []
 
 
 def _quoted(settings: EvalSettings) -> Curves:
