@@ -24,8 +24,7 @@ from lic.codecs.side import Side
 from lic.codecs.synthesis import SynthesisCodec, find_synthesis
 from lic.container import parse_stream, write_stream
 from lic.errors import StreamError, UsageProblem, WeightsError
-from lic.networks.gains import SynthesisModel
-from lic.networks.hyperprior import Hyperprior, HyperpriorShape
+from lic.networks.hyperprior import HyperpriorShape, synthesis_alone
 from lic.pictures import Picture
 from lic.training.config import DataConfig, OptimiserConfig, Recipe, SynthesisConfig
 from lic.training.loop import train
@@ -161,7 +160,7 @@ def test_a_damaged_synthesis_stops_only_who_asks_for_it(folder, file, tmp_path):
 def test_a_synthesis_of_another_shape_is_told(folder, tmp_path):
     task = SynthesisTask(recipe())
     other = HyperpriorShape(**SMALL["hyperprior"] | {"latents": 8})
-    model = SynthesisModel(other, Hyperprior(other).g_s)
+    model = synthesis_alone(other)
     card = save_weights(tmp_path, *task.export(model, "tiny-other", {}, None))
     with pytest.raises(WeightsError, match="other latents"):
         SynthesisCodec(tiny_codec("hyperprior"), card)

@@ -30,7 +30,7 @@ from lic.codecs.strips import HALO, one_thread, run_strips
 from lic.coding.range_coder import RangeDecoder, RangeEncoder
 from lic.coding.symbols import estimated_bits, symbol_check
 from lic.container import Stream, parse_stream, write_stream
-from lic.errors import LicError, StreamError
+from lic.errors import LicError, StreamError, UsageProblem
 from lic.networks.gains import LEVELS, GainModel, SynthesisModel
 from lic.pictures import Picture, pad_to_multiple
 from lic.weights import Card, find_weights, load_tensors, network_state
@@ -44,7 +44,8 @@ class LatentCodec(ABC):
     Attributes:
         name, number: Of the family; the number is part of the format.
         has_gains: Rate may differ from block to block.
-        g_s: What makes levels of latents, ``(y_hat, normalised y_hat, rate) -> levels``.
+        synthesiser: Whose synthesis shows files; the family's networks, unless another was asked
+            for.
         halo, align: Of strips, latent rows; see :func:`lic.codecs.strips.run_strips`.
 
     Args:
@@ -70,7 +71,7 @@ class LatentCodec(ABC):
         missing = model.load_state_dict(network, strict=False).missing_keys
         self._check_complete(missing, model.only_training)
         self.model = ready(model)
-        self.g_s: Any = self.model.g_s
+        self.synthesiser: GainModel | SynthesisModel = self.model
         self.halo = max(HALO, _seen(model.shape))
 
     @staticmethod
@@ -78,13 +79,21 @@ class LatentCodec(ABC):
     def networks(shape: dict[str, Any]) -> GainModel:
         """Return the family's networks of a card's shape."""
 
+    def synthesis(self, shape: dict[str, Any]) -> SynthesisModel:
+        """Return a synthesis of a card's shape, where the family may have several.
+
+        Raises:
+            UsageProblem: It has one.
+        """
+        raise UsageProblem(f"'{self.name}' has one synthesis")
+
     def shown_by(self, other: SynthesisModel) -> Self:
         """Return a codec of the same files that shows them by another synthesis.
 
         It shares everything else with this one, whose pictures stay what they are.
         """
         codec = copy.copy(self)
-        codec.g_s, codec.halo = other.g_s, _seen_by_synthesis(other.shape)
+        codec.synthesiser, codec.halo = other, _seen_by_synthesis(other.shape)
         return codec
 
     def _check_complete(self, missing: list[str], only_training: tuple[str, ...]) -> None:
@@ -195,8 +204,7 @@ class LatentCodec(ABC):
         rows: tuple[int, int],
     ) -> Tensor:
         """Latents to levels around mid-grey; ``rows`` tells where the strip is."""
-        levels: Tensor = self.g_s(y_hat, normalised, rate)
-        return levels
+        return self.synthesiser.synthesise(y_hat, normalised, rate)
 
     def encode_latents(self, levels: Tensor, side: Side, rate: Tensor, plan: Plan) -> Tensor:
         """Picture to latents in levels, float32 ``(1, M, h, w)``."""

@@ -90,8 +90,7 @@ class SynthesisCodec:
 
 
 def _load(card: Card, codec: LatentCodec) -> SynthesisModel:
-    whole = codec.networks(card.shape())
-    model = SynthesisModel(whole.shape, whole.g_s)
+    model = codec.synthesis(card.shape())
     if model.shape.latents != codec.model.shape.latents:
         raise WeightsError("is a synthesis for other latents", str(card.path))
     missing, foreign = model.load_state_dict(network_state(load_tensors(card)), strict=False)

@@ -189,6 +189,11 @@ class SynthesisModel(nn.Module):
         super().__init__()
         self.shape, self.g_s = shape, g_s
 
+    def synthesise(self, y_hat: Tensor, normalised: Tensor, rate: Tensor) -> Tensor:
+        """Return levels, as :meth:`GainModel.synthesise`."""
+        levels: Tensor = self.g_s(y_hat, normalised, rate)
+        return levels
+
     def use_bfloat16(self) -> None:
         """Keep the residual layers in bfloat16, as :meth:`GainModel.use_bfloat16`."""
         _residual_in_bfloat16(self.g_s)

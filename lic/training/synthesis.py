@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lic.errors import UsageProblem
 from lic.networks.gains import LEVELS, SynthesisModel
-from lic.networks.hyperprior import Hyperprior, HyperpriorShape
+from lic.networks.hyperprior import Hyperprior, HyperpriorShape, synthesis_alone
 from lic.training.config import Recipe
 from lic.training.growth import require_equal
 from lic.training.hyperprior import HyperpriorTask
@@ -68,7 +68,7 @@ class SynthesisTask:
 
     def empty(self) -> nn.Module:
         """Return networks of the recipe's shape."""
-        return SynthesisModel(self.shape, Hyperprior(self.shape).g_s)
+        return synthesis_alone(self.shape)
 
     def read(self, card: Card, tensors: dict[str, Tensor]) -> Start:
         """Return the state of exported networks."""
