@@ -1,4 +1,4 @@
-"""What the syntheses of hyperprior cost: arithmetic, bytes, seconds a picture in both precisions.
+"""What the syntheses of hyperprior cost: arithmetic, bytes, CPU seconds in both precisions.
 
 Usage: python scripts/syntheses.py DIR [--quality 50] [--threads 1] [--limit N]
 """
@@ -63,12 +63,12 @@ def main() -> None:
         for name, codec in codecs(NAMES, given.threads, bfloat16).items():
             own = codec.shown if isinstance(codec, SynthesisCodec) else codec
             list(codec.decode_many(data[:1]))
-            begun = time.perf_counter()
+            begun = time.process_time()
             list(codec.decode_many(data))
-            seconds[name, bfloat16] = (time.perf_counter() - begun) / len(data)
+            seconds[name, bfloat16] = (time.process_time() - begun) / len(data)
             cost = multiplications(own.synthesiser.g_s, own.model.shape.latents)
             counted[name] = cost, codec.card.path.stat().st_size / 1e6, own.halo
-    print("| synthesis | kMAC a pixel | MB | halo | bfloat16, s a picture | float32, s a picture |")
+    print("| synthesis | kMAC a pixel | MB | halo | bfloat16, s | float32, s |")
     print("|---|---:|---:|---:|---:|---:|")
     for name, (cost, size, halo) in counted.items():
         times = f"{seconds[name, True]:.3f} | {seconds[name, False]:.3f}"
