@@ -157,6 +157,7 @@ def decode(
     max_pixels: int = DEFAULT_MAX_PIXELS,
     threads: int = 1,
     conceal: str | None = None,
+    fast: bool = False,
 ) -> Picture:
     """Decode a ``.lic`` file or a packet stream; family and weights follow from its header.
 
@@ -172,8 +173,10 @@ def decode(
         threads: Strips at once; changes no pixel.
         conceal: Of ``lic.codecs.conceal.CONCEALERS``, for packet streams; the best that there is
             when ``None``.
+        fast: Show files of ``hyperprior`` by a small synthesis, not quite as near to the original.
 
     Raises:
+        UsageProblem: ``conceal`` for a file, or ``fast`` where no small synthesis is.
         StreamError: Anything but an intact file of a known version.
         NothingReceived: A packet stream of which nothing usable arrived.
         LimitError: More pixels than ``max_pixels``.
@@ -182,12 +185,16 @@ def decode(
     """
     data, _ = bytes_of(source)
     if is_packets(data):
+        if fast:
+            raise UsageProblem("packets have one synthesis; leave 'fast' out")
         return mend(
             source, conceal=conceal, weights=weights, max_pixels=max_pixels, threads=threads
         ).picture
     if conceal is not None:
         raise UsageProblem("conceal is for packet streams")
-    codec, stream = open_stream(source, weights=weights, max_pixels=max_pixels, threads=threads)
+    codec, stream = open_stream(
+        source, weights=weights, max_pixels=max_pixels, threads=threads, fast=fast
+    )
     picture: Picture = codec.decode_stream(stream)
     return picture
 
@@ -199,17 +206,24 @@ def open_stream(
     max_pixels: int = DEFAULT_MAX_PIXELS,
     threads: int = 1,
     name: str | None = None,
+    fast: bool = False,
 ) -> tuple[Any, Stream]:
     """Check a file and load its weights; returns the codec and what its ``decode_stream`` takes.
 
     Args and errors are those of :func:`decode`; ``name`` stands in messages for the source.
     """
-    from lic.codecs.registry import codec_for_stream
+    from lic.codecs.registry import FAST, codec_for_stream
 
     data, path = bytes_of(source)
     stream = parse_stream(data, name=name or path, max_pixels=max_pixels)
     family = FAMILIES[stream.family]
-    codec = codec_for_stream(family, stream.fingerprint, weights=weights, threads=threads)
+    codec = codec_for_stream(
+        family,
+        stream.fingerprint,
+        weights=weights,
+        threads=threads,
+        synthesis=FAST if fast else None,
+    )
     return codec, stream
 
 

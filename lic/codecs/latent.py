@@ -7,11 +7,12 @@ of :mod:`lic.codecs.loop`.
 
 from __future__ import annotations
 
+import copy
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -29,8 +30,8 @@ from lic.codecs.strips import HALO, one_thread, run_strips
 from lic.coding.range_coder import RangeDecoder, RangeEncoder
 from lic.coding.symbols import estimated_bits, symbol_check
 from lic.container import Stream, parse_stream, write_stream
-from lic.errors import LicError, StreamError
-from lic.networks.gains import LEVELS, GainModel
+from lic.errors import LicError, StreamError, UsageProblem
+from lic.networks.gains import LEVELS, GainModel, SynthesisModel
 from lic.pictures import Picture, pad_to_multiple
 from lic.weights import Card, find_weights, load_tensors, network_state
 
@@ -43,6 +44,8 @@ class LatentCodec(ABC):
     Attributes:
         name, number: Of the family; the number is part of the format.
         has_gains: Rate may differ from block to block.
+        synthesiser: Whose synthesis shows files; the family's networks, unless another was asked
+            for.
         halo, align: Of strips, latent rows; see :func:`lic.codecs.strips.run_strips`.
 
     Args:
@@ -68,12 +71,30 @@ class LatentCodec(ABC):
         missing = model.load_state_dict(network, strict=False).missing_keys
         self._check_complete(missing, model.only_training)
         self.model = ready(model)
+        self.synthesiser: GainModel | SynthesisModel = self.model
         self.halo = max(HALO, _seen(model.shape))
 
     @staticmethod
     @abstractmethod
     def networks(shape: dict[str, Any]) -> GainModel:
         """Return the family's networks of a card's shape."""
+
+    def synthesis(self, shape: dict[str, Any]) -> SynthesisModel:
+        """Return a synthesis of a card's shape, where the family may have several.
+
+        Raises:
+            UsageProblem: It has one.
+        """
+        raise UsageProblem(f"'{self.name}' has one synthesis")
+
+    def shown_by(self, other: SynthesisModel) -> Self:
+        """Return a codec of the same files that shows them by another synthesis.
+
+        It shares everything else with this one, whose pictures stay what they are.
+        """
+        codec = copy.copy(self)
+        codec.synthesiser, codec.halo = other, _seen_by_synthesis(other.shape)
+        return codec
 
     def _check_complete(self, missing: list[str], only_training: tuple[str, ...]) -> None:
         needed = [n for n in missing if not n.startswith(("context.", *only_training))]
@@ -183,7 +204,7 @@ class LatentCodec(ABC):
         rows: tuple[int, int],
     ) -> Tensor:
         """Latents to levels around mid-grey; ``rows`` tells where the strip is."""
-        return self.model.synthesise(y_hat, normalised, rate)
+        return self.synthesiser.synthesise(y_hat, normalised, rate)
 
     def encode_latents(self, levels: Tensor, side: Side, rate: Tensor, plan: Plan) -> Tensor:
         """Picture to latents in levels, float32 ``(1, M, h, w)``."""
@@ -373,10 +394,19 @@ class LatentCodec(ABC):
 
 
 def _seen(shape: Any) -> int:
-    """Return how many latent rows away a transform sees: two a block at 1/16, one at 1/8."""
-    (fine, coarse), (deep, shallow) = shape.analysis, shape.synthesis
+    """Return how many latent rows away the transforms see."""
+    fine, coarse = shape.analysis
+    return max(_reach(coarse, fine), _seen_by_synthesis(shape))
+
+
+def _seen_by_synthesis(shape: Any) -> int:
+    return _reach(*shape.synthesis)
+
+
+def _reach(coarse: int, fine: int) -> int:
+    """Return latent rows that blocks see: two each at 1/16, one at 1/8, and one by the filter."""
     lapped = 1
-    return max(2 * coarse + fine, 2 * deep + shallow) + lapped
+    return 2 * coarse + fine + lapped
 
 
 def centred(rows: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lic.codecs.base import Codec
 from lic.codecs.effort import EffortCodec
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from lic.codecs.packeted import PacketCodec
 
 __all__ = [
+    "FAST",
     "LEARNED",
     "codec_for_stream",
     "codec_names",
@@ -28,6 +29,9 @@ __all__ = [
 
 LEARNED = ("hyperprior", "acgc", "segpic", "vqgan")
 """Families that write ``.lic`` files."""
+
+FAST = "fast"
+"""Name of a small synthesis: pictures sooner, a little further from the original."""
 
 _COMPRESSAI = "compressai:"
 _loaded: dict[str, Codec] = {}
@@ -54,11 +58,37 @@ def load_codec(card: Card, threads: int = 1) -> Codec:
         return makers[card.family](card, threads)
 
 
-def learned_codec(card: Card, threads: int = 1) -> Codec:
-    """Return the codec of a card; its networks are loaded at the first call and kept."""
+def learned_codec(card: Card, threads: int = 1, synthesis: str | None = None) -> Codec:
+    """Return the codec of a card; its networks are loaded at the first call and kept.
+
+    Args:
+        card: Weights of a family.
+        threads: Strips or pictures at once.
+        synthesis: Name of what shows its files instead of its own synthesis.
+
+    Raises:
+        UsageProblem: There is no such synthesis for these weights.
+        WeightsError: Weights are missing, changed or do not fit.
+    """
     key = f"{card.path}:{card.sha256}:{threads}"
     if key not in _loaded:
         _loaded[key] = load_codec(card, threads)
+    if synthesis is None:
+        return _loaded[key]
+    return _shown_by(key, synthesis)
+
+
+def _shown_by(key: str, synthesis: str) -> Codec:
+    import torch
+
+    from lic.codecs.synthesis import SynthesisCodec, find_synthesis
+
+    codec: Any = _loaded[key]
+    card = find_synthesis(codec.card, synthesis)
+    key = f"{key}:{card.path}:{card.sha256}"
+    if key not in _loaded:
+        with torch.inference_mode(False):
+            _loaded[key] = SynthesisCodec(codec, card)
     return _loaded[key]
 
 
@@ -66,8 +96,9 @@ def get_codec(name: str, *, weights: str | Path | None = None, threads: int = 1)
     """Return a codec by name.
 
     Args:
-        name: A family, a family of latents with an effort as in ``hyperprior@7``, a classic
-            codec, or ``compressai:NAME[:QUALITY[:CHECKPOINT]]``.
+        name: A family, a family of latents with an effort as in ``hyperprior@7`` or with another
+            synthesis as in ``hyperprior:fast``, a classic codec, or
+            ``compressai:NAME[:QUALITY[:CHECKPOINT]]``.
         weights: Weights of a family instead of those found.
         threads: Strips or pictures at once, for families.
 
@@ -80,6 +111,9 @@ def get_codec(name: str, *, weights: str | Path | None = None, threads: int = 1)
     family, at, level = name.partition("@")
     if at and family in LEARNED:
         return _with_effort(learned_codec(find_weights(family, path=weights), threads), level)
+    family, colon, synthesis = name.partition(":")
+    if colon and family in LEARNED:
+        return learned_codec(find_weights(family, path=weights), threads, synthesis)
     if name.startswith(_COMPRESSAI):
         from lic.codecs.compressai_models import CompressaiCodec
 
@@ -139,11 +173,18 @@ def codec_names() -> list[str]:
 
 
 def codec_for_stream(
-    family: str, prefix: bytes, *, weights: str | Path | None = None, threads: int = 1
+    family: str,
+    prefix: bytes,
+    *,
+    weights: str | Path | None = None,
+    threads: int = 1,
+    synthesis: str | None = None,
 ) -> Codec:
     """Return the codec that can decode a stream of ``family`` with fingerprint ``prefix``.
 
     Raises:
+        UsageProblem: No such synthesis for these weights.
         WeightsError: No weights with that fingerprint.
     """
-    return learned_codec(find_weights(family, prefix=prefix, path=weights), threads)
+    card = find_weights(family, prefix=prefix, path=weights)
+    return learned_codec(card, threads, synthesis)

@@ -16,7 +16,14 @@ from torch import Tensor, nn
 from lic.networks.context import LOG_STEPS_PER_NAT, LoopRates
 from lic.networks.layers import LogKnots, between_knots, rate_plane
 
-__all__ = ["DOWNSAMPLING", "LEVELS", "SMALLEST_SCALE", "GainModel", "MonotoneGains"]
+__all__ = [
+    "DOWNSAMPLING",
+    "LEVELS",
+    "SMALLEST_SCALE",
+    "GainModel",
+    "MonotoneGains",
+    "SynthesisModel",
+]
 
 DOWNSAMPLING = 16
 """Pixels a side of one latent position."""
@@ -164,10 +171,38 @@ class GainModel(nn.Module):
 
     def use_bfloat16(self) -> None:
         """Keep the residual layers in bfloat16; linear paths and last layers stay float32."""
-        kept = {m: m.log.data for m in self.modules() if isinstance(m, LogKnots)}
         for part in (self.g_a, self.g_s):
-            for name, layer in part.named_children():
-                if name not in ("lap", "linear", "out", "fine_gain"):
-                    layer.to(torch.bfloat16)
-                    for rows, log in kept.items():
-                        rows.log.data = log
+            _residual_in_bfloat16(part)
+
+
+class SynthesisModel(nn.Module):
+    """A synthesis alone, for the latents of networks that have one of their own.
+
+    Args:
+        shape: Widths and depths, of the family's class; what belongs to other parts says nothing.
+        g_s: As of :class:`GainModel`.
+    """
+
+    g_s: Any
+
+    def __init__(self, shape: Any, g_s: nn.Module):
+        super().__init__()
+        self.shape, self.g_s = shape, g_s
+
+    def synthesise(self, y_hat: Tensor, normalised: Tensor, rate: Tensor) -> Tensor:
+        """Return levels, as :meth:`GainModel.synthesise`."""
+        levels: Tensor = self.g_s(y_hat, normalised, rate)
+        return levels
+
+    def use_bfloat16(self) -> None:
+        """Keep the residual layers in bfloat16, as :meth:`GainModel.use_bfloat16`."""
+        _residual_in_bfloat16(self.g_s)
+
+
+def _residual_in_bfloat16(part: nn.Module) -> None:
+    kept = {m: m.log.data for m in part.modules() if isinstance(m, LogKnots)}
+    for name, layer in part.named_children():
+        if name not in ("lap", "linear", "out", "fine_gain"):
+            layer.to(torch.bfloat16)
+    for rows, log in kept.items():
+        rows.log.data = log

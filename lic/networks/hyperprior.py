@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from lic.networks.context import LatinContext
-from lic.networks.gains import GainModel
+from lic.networks.gains import GainModel, SynthesisModel
 from lic.networks.layers import (
     Downsample,
     RatedBlock,
@@ -36,7 +36,7 @@ from lic.networks.layers import (
 )
 from lic.networks.transforms import FINE_INPUT, Analysis, Synthesis
 
-__all__ = ["HyperAnalysis", "Hyperprior", "HyperpriorShape"]
+__all__ = ["HyperAnalysis", "Hyperprior", "HyperpriorShape", "synthesis_alone"]
 
 
 @dataclass(frozen=True)
@@ -139,3 +139,8 @@ class Hyperprior(GainModel):
                 shape.latents, shape.hyper_latents, shape.hyper, shape.width, shape.hidden
             ),
         )
+
+
+def synthesis_alone(shape: HyperpriorShape) -> SynthesisModel:
+    """Return the synthesis of a shape without the other networks."""
+    return SynthesisModel(shape, _synthesis(shape))

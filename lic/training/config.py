@@ -181,6 +181,20 @@ class RestorerConfig:
 
 
 @dataclass(frozen=True)
+class SynthesisConfig:
+    """What only another synthesis for the streams of trained weights has.
+
+    Attributes:
+        codec: Weights of ``hyperprior`` that make the streams, by path; those found when empty.
+        distillation: Part of the distortion that is measured to the picture of their own synthesis
+            instead of to the original.
+    """
+
+    codec: str = ""
+    distillation: float = 0.0
+
+
+@dataclass(frozen=True)
 class Recipe:
     """One training run.
 
@@ -197,7 +211,7 @@ class Recipe:
         seed: Of crops, rates and starts.
         validate_every: Seconds between validations.
         network: Overrides of the family's shape.
-        data, optimiser, segpic, vqgan, restorer: See there.
+        data, optimiser, segpic, vqgan, restorer, synthesis: See there.
     """
 
     family: str
@@ -215,6 +229,7 @@ class Recipe:
     segpic: SegpicConfig = field(default_factory=SegpicConfig)
     vqgan: VqganConfig = field(default_factory=VqganConfig)
     restorer: RestorerConfig = field(default_factory=RestorerConfig)
+    synthesis: SynthesisConfig = field(default_factory=SynthesisConfig)
 
 
 def load_recipe(path: str | Path, overrides: typing.Sequence[str] = ()) -> Recipe:

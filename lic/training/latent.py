@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from lic.coding.tables import ProbabilityTables
 from lic.errors import UsageProblem
 from lic.evaluation.metrics import MS_SSIM_LEAST_SIDE
-from lic.networks.context import LOG_STEPS_PER_NAT
+from lic.networks.context import LOG_STEPS_PER_NAT, LoopRates
 from lic.networks.gains import DOWNSAMPLING, LEVELS, SMALLEST_SCALE, GainModel
 from lic.networks.lapped import LappedFilter
 from lic.networks.likelihood import code_softly, gaussian_bits, round_ste
@@ -24,12 +23,12 @@ from lic.training.data import principal_components
 from lic.training.export import export_latent, import_latent
 from lic.training.fitting import byte_curve, fit_tables, has_coder, temporary_codec
 from lic.training.lapping import fit_lapped_matrix
-from lic.training.losses import lambda_of_rate, ms_ssim
+from lic.training.losses import lambda_of_rate, ms_ssim, tilt_of
 from lic.training.task import Progress, Start, Validation
 from lic.training.validation import QUALITIES, curve, jpeg_curve, rate_change
 from lic.weights.store import Card
 
-__all__ = ["LatentTask", "Passing", "bits_of", "noisy"]
+__all__ = ["LatentTask", "Passing", "bits_of", "levels_of", "noisy"]
 
 _MS_SSIM_SCALE = 1300.0
 """Squared levels that 1 - MS-SSIM is worth: the ratio of CompressAI's lambdas for both losses."""
@@ -41,6 +40,12 @@ _TRAINED: dict[str, tuple[str, ...]] = {"all": ("",), "context": ("h_a.", "conte
 def bits_of(values: Tensor, positions: Tensor) -> Tensor:
     """Return the bits of values whose tables stand at these positions."""
     return gaussian_bits(values, positions, SMALLEST_SCALE, LOG_STEPS_PER_NAT)
+
+
+def levels_of(x: Tensor) -> Tensor:
+    """Return levels around mid-grey of crops, uint8 ``(N, 3 or more, H, W)``."""
+    levels = x[:, :3].to(torch.float32) - LEVELS / 2
+    return levels.contiguous(memory_format=torch.channels_last)
 
 
 class Passing:
@@ -167,14 +172,45 @@ class LatentTask(ABC):
         """
         assert isinstance(model, GainModel)
         passing = self.passing(model, x, rounded)
-        levels = x[:, :3].to(torch.float32) - LEVELS / 2
-        levels = levels.contiguous(memory_format=torch.channels_last)
+        levels = levels_of(x)
         context_alone = self.recipe.train == "context" and not rounded
         with torch.set_grad_enabled(torch.is_grad_enabled() and not context_alone):
             y = passing.analyse(levels, rate)
             rates = model.loop_rates(rate, *y.shape[-2:])
             gain = model.log_gains(rate).exp()
             y = y * gain
+        y_hat, y_bits, z_bits = self.code(model, y, rate, rates, rounded)
+        shown = {}
+        if context_alone:
+            # The linear paths are close to orthonormal: an error of latents is one of pixels.
+            shown["mse"] = ((y_hat - y) / gain).square().flatten(1).sum(1) / levels[0].numel()
+        else:
+            x_hat = passing.synthesise(y_hat / gain, y_hat * rates.reciprocal, rate)
+            shown["x_hat"] = x_hat
+            shown["mse"] = (x_hat - levels).square().flatten(1).mean(1)
+        return shown | {
+            "levels": levels,
+            "y_bits": y_bits,
+            "z_bits": z_bits,
+            "side_bits": passing.side_bits + torch.zeros_like(z_bits),
+            "penalty": passing.penalty + torch.zeros_like(z_bits),
+        }
+
+    def code(
+        self, model: GainModel, y: Tensor, rate: Tensor, rates: LoopRates, rounded: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Choose symbols as the encoder does.
+
+        Args:
+            model: Its hyper-analysis and context are used.
+            y: ``(N, M, h, w)`` in quantiser steps.
+            rate: ``(N,)`` in [0, 1].
+            rates: Of these rates.
+            rounded: As of :meth:`forward`.
+
+        Returns:
+            y_hat in quantiser steps, bits of y and of z ``(N,)``.
+        """
         z = model.h_a(y * rates.reciprocal, rate)
         z_positions = model.z_positions(rate).expand_as(z)
         z_hat = round_ste(z)
@@ -197,22 +233,7 @@ class LatentTask(ABC):
             y_bits = y_bits + bits
             return symbols + means
 
-        y_hat = model.context(z_hat, rates, quantise)
-        shown = {}
-        if context_alone:
-            # The linear paths are close to orthonormal: an error of latents is one of pixels.
-            shown["mse"] = ((y_hat - y) / gain).square().flatten(1).sum(1) / levels[0].numel()
-        else:
-            x_hat = passing.synthesise(y_hat / gain, y_hat * rates.reciprocal, rate)
-            shown["x_hat"] = x_hat
-            shown["mse"] = (x_hat - levels).square().flatten(1).mean(1)
-        return shown | {
-            "levels": levels,
-            "y_bits": y_bits,
-            "z_bits": z_bits,
-            "side_bits": passing.side_bits + torch.zeros_like(z_bits),
-            "penalty": passing.penalty + torch.zeros_like(z_bits),
-        }
+        return model.context(z_hat, rates, quantise), y_bits, z_bits
 
     def prepare(self, model: nn.Module, device: torch.device) -> None:
         """Freeze what does not train."""
@@ -245,8 +266,8 @@ class LatentTask(ABC):
         by_mse = self.recipe.loss == "mse" or self.recipe.train == "context"
         distortion = mse if by_mse else self._dissimilarity(out)
         lmbda = lambda_of_rate(rate, self.recipe.lambdas)
-        middle = math.sqrt(self.recipe.lambdas[0] * self.recipe.lambdas[1])
-        loss = ((lmbda * distortion + bpp) * (lmbda / middle) ** -self.recipe.tilt).mean()
+        tilt = tilt_of(rate, self.recipe.lambdas, self.recipe.tilt)
+        loss = ((lmbda * distortion + bpp) * tilt).mean()
         loss = loss + out["penalty"].mean()
         with torch.no_grad():
             figures = {

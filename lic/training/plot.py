@@ -9,6 +9,9 @@ from lic.training.validation import QUALITIES, RATES
 
 __all__ = ["plot_run"]
 
+_NUMBERS = {"lpips": "LPIPS (AlexNet)", "loss": "PSNR less than the codec's own, dB"}
+"""What is drawn of rows without a curve, by the beginning of its columns, and how it is called."""
+
 
 def plot_run(run: RunFolder) -> None:
     """Draw ``RUN/rd.png`` from ``valid.csv``; nothing without matplotlib.
@@ -51,16 +54,18 @@ def plot_run(run: RunFolder) -> None:
 
 
 def _plot_numbers(run: RunFolder, rows: list[dict[str, str]]) -> None:
-    """Draw LPIPS at each rung over the steps, for families that have no curve over rates."""
+    """Draw over the steps what families without a curve over rates measure: at rungs or rates."""
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(7, 5))
     steps = [int(row["step"]) for row in rows]
     for name in rows[-1]:
-        if name.startswith("lpips@"):
+        kind, at, _ = name.partition("@")
+        if at and kind in _NUMBERS:
             axes.plot(steps, [float(row[name]) for row in rows], marker="o", label=name)
-    axes.set(xlabel="step", ylabel="LPIPS (AlexNet)", title="Validation pictures")
+            axes.legend()
+            axes.set_ylabel(_NUMBERS[kind])
+    axes.set(xlabel="step", title="Validation pictures")
     axes.grid(alpha=0.3)
-    axes.legend()
     figure.savefig(run.path / "rd.png", dpi=120)
     pyplot.close(figure)

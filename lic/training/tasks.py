@@ -13,6 +13,7 @@ from lic.training.prior import PriorTask
 from lic.training.restorer import RestorerTask
 from lic.training.rung_tuning import RungTask
 from lic.training.segpic import SegpicTask
+from lic.training.synthesis import SynthesisTask
 from lic.training.task import Task
 from lic.training.vqgan import VqganTask
 
@@ -31,10 +32,15 @@ TASKS: dict[str, Callable[[Recipe], Task]] = {
     "prior-transformer": PriorTask,
     "restorer-conv": RestorerTask,
     "restorer-transformer": RestorerTask,
+    "synthesis-fast": SynthesisTask,
 }
 """Families that can be trained."""
 
-ADOPTED = {"acgc": ("hyperprior",), "segpic": ("hyperprior",)}
+ADOPTED = {
+    "acgc": ("hyperprior",),
+    "segpic": ("hyperprior",),
+    "synthesis-fast": ("hyperprior",),
+}
 """Other families whose weights training may start from."""
 
 

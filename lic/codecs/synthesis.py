@@ -1,0 +1,100 @@
+"""Other synthesis networks for the files of a family, by name.
+
+A file names what its symbols were coded with; how they are shown is up to the decoder. Weights
+``synthesis-NAME`` that carry the fingerprint of a codec's weights belong to the same files. They
+are looked for when somebody asks for them, beside the codec's first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import Any
+
+from lic.codecs.base import Encoded
+from lic.codecs.latent import LatentCodec
+from lic.codecs.plan import ready
+from lic.container import Stream
+from lic.errors import UsageProblem, WeightsError
+from lic.networks.gains import SynthesisModel
+from lic.pictures import Picture
+from lic.weights import Card, companions, load_tensors, network_state
+
+__all__ = ["SynthesisCodec", "find_synthesis"]
+
+_FAMILY = "synthesis-"
+
+
+def find_synthesis(card: Card, name: str) -> Card:
+    """Return the card of a synthesis for the files of a codec.
+
+    Args:
+        card: Weights of the codec.
+        name: Of the synthesis.
+
+    Raises:
+        UsageProblem: There is none of that name.
+    """
+    found = companions(card, _FAMILY + name)
+    if not found:
+        raise UsageProblem(
+            f"no weights '{_FAMILY}{name}' for those of '{card.family}' "
+            f"({card.prefix().hex()}); leave '{name}' out"
+        )
+    return found[0]
+
+
+class SynthesisCodec:
+    """A codec whose files are shown by another synthesis.
+
+    Files are those of the codec, byte for byte, and all checks of symbols are the same.
+
+    Args:
+        codec: Of a family of latents.
+        card: Weights of the synthesis, see :func:`find_synthesis`.
+
+    Raises:
+        WeightsError: They are missing, changed or do not fit.
+    """
+
+    def __init__(self, codec: LatentCodec, card: Card):
+        self.codec, self.card = codec, card
+        self.name = f"{codec.name}:{card.family.removeprefix(_FAMILY)}"
+        self.shown = codec.shown_by(_load(card, codec))
+
+    def encode(self, picture: Picture, quality: float, **options: Any) -> Encoded:
+        """Encode one picture; arguments as of :meth:`lic.codecs.latent.LatentCodec.encode`."""
+        wanted = options.pop("reconstruct", False)
+        encoded = self.codec.encode(picture, quality, **options)
+        return replace(encoded, reconstruction=self.decode(encoded.data)) if wanted else encoded
+
+    def decode(self, data: bytes) -> Picture:
+        """Decode one file."""
+        return self.shown.decode(data)
+
+    def decode_stream(self, stream: Stream) -> Picture:
+        """Decode a parsed stream."""
+        return self.shown.decode_stream(stream)
+
+    def encode_many(
+        self, pictures: Iterable[Picture], quality: float, **options: Any
+    ) -> Iterator[Encoded]:
+        """Encode several pictures in order."""
+        if options.get("reconstruct"):
+            return (self.encode(p, quality, **options) for p in pictures)
+        return self.codec.encode_many(pictures, quality, **options)
+
+    def decode_many(self, files: Iterable[bytes]) -> Iterator[Picture]:
+        """Decode several files in order."""
+        return self.shown.decode_many(files)
+
+
+def _load(card: Card, codec: LatentCodec) -> SynthesisModel:
+    model = codec.synthesis(card.shape())
+    if model.shape.latents != codec.model.shape.latents:
+        raise WeightsError("is a synthesis for other latents", str(card.path))
+    missing, foreign = model.load_state_dict(network_state(load_tensors(card)), strict=False)
+    for name in (*missing, *foreign):
+        raise WeightsError(f"does not fit its card: '{name}'", str(card.path))
+    shown: SynthesisModel = ready(model)
+    return shown
