@@ -246,6 +246,9 @@ def test_muon_in_bfloat16_moves_as_in_float32():
         ("data.crop='wide'", "takes int"),
         ("batch", "expected section.key=value"),
         ("data=3", "takes DataConfig"),
+        ("data.grain=2", "data.grain is 2.0, a share is 0 to 1"),
+        ("optimiser.constant=1.5", "a share is 0 to 1"),
+        ("optimiser.lr=-1", "less than 0"),
     ],
 )
 def test_mistakes_in_a_recipe_are_named(override, text):

@@ -31,6 +31,12 @@ def _at_least(section: str, config: Any, **least: float) -> None:
             raise UsageProblem(f"{section}.{key} is {getattr(config, key)}, less than {bound}")
 
 
+def _shares(section: str, config: Any, *keys: str) -> None:
+    for key in keys:
+        if not 0 <= getattr(config, key) <= 1:
+            raise UsageProblem(f"{section}.{key} is {getattr(config, key)}, a share is 0 to 1")
+
+
 @dataclass(frozen=True)
 class DataConfig:
     """Crops.
@@ -60,7 +66,8 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         _at_least("data", self, crop=1, batch=1, late_crop=1, valid_pictures=1)
-        _at_least("data", self, late_part=0, masks=0, grain=0, grain_levels=0, inversion=0)
+        _at_least("data", self, grain_levels=0)
+        _shares("data", self, "late_part", "masks", "grain", "inversion")
 
 
 @dataclass(frozen=True)
