@@ -100,18 +100,9 @@ class OptimiserConfig:
     ema: float = 0.999
 
     def __post_init__(self) -> None:
-        named = (
-            "lr",
-            "muon_lr",
-            "linear_lr",
-            "warmup",
-            "constant",
-            "final",
-            "clip",
-            "weight_decay",
-            "ema",
-        )
-        _at_least("optimiser", self, **dict.fromkeys(named, 0))
+        numbers = (f.name for f in dataclasses.fields(self) if f.name != "name")
+        _at_least("optimiser", self, **dict.fromkeys(numbers, 0))
+        _shares("optimiser", self, "constant", "final", "ema")
 
 
 @dataclass(frozen=True)
