@@ -66,6 +66,20 @@ def test_more_effort_costs_less(quality):
     assert most < 0.995 * usual
 
 
+@pytest.mark.parametrize("quality", [20, 40, 70])
+def test_effort_pays_with_the_weights_that_ship(quality):
+    """Passes are stable with a latent that steers many others; it stays where it is."""
+    from lic.codecs.registry import get_codec
+
+    codec, picture = get_codec("hyperprior"), Picture(photo(192, 256))
+    usual, refined, more = (
+        cost(codec, picture, codec.encode(picture, quality, effort=e, reconstruct=True))
+        for e in (5, 7, 8)
+    )
+    assert refined < 0.995 * usual
+    assert more < 1.002 * refined
+
+
 @pytest.mark.parametrize("family", LATENT)
 def test_no_family_of_latents_loses(family):
     codec, picture = tiny_codec(family), Picture(photo(128, 192))

@@ -58,6 +58,10 @@ _FARTHEST = 0.25
 """Quantiser steps that a latent moves in a pass at most: where tables are narrow, predictions make
 the cost curve far more than is assumed."""
 
+_TRUSTED = 2.0
+"""Quantiser steps to the least of a parabola beyond which it is not believed, and the latent stays
+where it is from then on: some networks have one that steers many others, far from any parabola."""
+
 _SHAKE = 0.5
 """Width of the noise of the first pass, quantiser steps."""
 
@@ -161,6 +165,7 @@ class _Search:
         self.real = split(real.expand(1, loop.context.latents, -1, -1))
         self.window = _Window(owner, scene, tile)
         self.targets = pad_grid(self.window.steps[..., *self.window.inside])
+        self.free = torch.ones_like(self.targets, dtype=torch.bool)
         self.random = torch.Generator().manual_seed(_SEED)
 
     def run(self, passes: int) -> Tensor | None:
@@ -214,10 +219,11 @@ class _Search:
     def move(self, values: list[Tensor], gradients: tuple[Tensor, ...], pace: float) -> None:
         """Move the targets towards where each latent's parabola has its least cost."""
         slope = merge(self.order.assemble(gradients))
-        slope = slope.nan_to_num(0, 0, 0)  # a latent whose gradient overflows stays
+        apart = slope.nan_to_num(0, 0, 0) / (2 * self.curvature)
         at = merge(self.order.assemble([v.detach() for v in values]))
-        wanted = at - slope / (2 * self.curvature)
-        way = pace * (wanted - self.targets)
+        way = pace * (at - apart - self.targets)
+        self.free &= apart.abs() <= _TRUSTED
+        way = torch.where(self.free, way, 0.0)
         self.targets = self.targets + way.clamp(-_FARTHEST, _FARTHEST)
 
 
