@@ -42,8 +42,8 @@ __all__ = ["decode"]
 @click.option(
     "--fast",
     is_flag=True,
-    help="Small synthesis for files of hyperprior: sooner, and a little further from the original. "
-    "Never used without this option.",
+    help="Small synthesis, for files of the hyperprior weights that ship: 0.1 to 0.25 dB less, a "
+    "quarter sooner on CPUs without bfloat16, no sooner on others.",
 )
 @click.option(
     "--max-pixels", type=click.IntRange(0), help="Refuse larger pictures, 0 for no limit."

@@ -48,10 +48,11 @@ _FAR_BELOW = 0.8
     "-e",
     "--effort",
     type=click.IntRange(1, 9),
-    help="Time for a smaller file of the same quality; decoding stays as fast. 1-2: symbols are "
+    help="Time for a smaller file of the same PSNR; decoding stays as fast. 1-2: symbols are "
     "rounded to nearest, hardly faster and larger, to compare; 3-6: chosen by price; 7, 8, 9: "
     "latents are refined before that, in 8, 24, 72 passes that each take about as long as "
-    "decoding. Targets are searched for with 5 and met with this. Not for vqgan. [default: 5]",
+    "decoding; 4 to 7 % less at equal PSNR, most of it as more PSNR at one -q. Targets are "
+    "searched for with 5 and met with this. Not for vqgan. [default: 5]",
 )
 @click.option("--codebook-size", type=int, help="vqgan: a power of two from 8 to 4096.")
 @click.option(

@@ -38,8 +38,8 @@ def find_synthesis(card: Card, name: str) -> Card:
     found = companions(card, _FAMILY + name)
     if not found:
         raise UsageProblem(
-            f"no weights '{_FAMILY}{name}' for those of '{card.family}' "
-            f"({card.prefix().hex()}); leave '{name}' out"
+            f"no {name} synthesis was made for weights {card.prefix().hex()} of '{card.family}'; "
+            f"decode without '{name}'"
         )
     return found[0]
 

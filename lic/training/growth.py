@@ -52,9 +52,10 @@ def grow(
     for name in sorted(before.keys() - set(_KEPT)):
         few, many = (np.atleast_1d(shape[name]) for shape in (before, after))
         if (many < few).any():
+            grows = "" if isinstance(before[name], bool) else "can only grow and "
             raise UsageProblem(
-                f"network.{name} is {before[name]} in the weights and can only grow, "
-                f"not become {after[name]}"
+                f"network.{name} is {before[name]} in the weights; it {grows}cannot become "
+                f"{after[name]}"
             )
     if new.lapped and not old.lapped:
         state = _lapped(state, fresh)
