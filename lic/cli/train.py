@@ -30,7 +30,7 @@ __all__ = ["train"]
 @click.option(
     "--compile",
     is_flag=True,
-    help="Fuse what lies between convolutions: for long runs on a GPU; takes minutes at first.",
+    help="Compile blocks and likelihood, to try in long runs on a GPU; slower on a CPU.",
 )
 @click.option("--threads", type=click.IntRange(0), default=0, help="0 for all cores.")
 def train(recipe: str | None, **given: Any) -> None:
