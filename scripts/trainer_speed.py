@@ -108,13 +108,7 @@ def wait(device: torch.device) -> None:
         torch.cuda.synchronize()
 
 
-def everything(trainer: _Trainer, step: TrainingStep) -> list[Tensor]:
-    """Return all tensors that a step changes."""
-    own = [step.typical_norm, step.steps, step.skipped, *step.sums.values()]
-    return [*trainer.model.state_dict().values(), *trainer.optimisers.tensors(), *own]
-
-
-def as_graph(trainer: _Trainer, step: TrainingStep, count: int, side: int) -> Callable[[], Any]:
+def as_graph(step: TrainingStep, count: int, side: int) -> Callable[[], Any]:
     """Return the captured step, on a CPU the step itself."""
 
     def run() -> None:
@@ -122,18 +116,18 @@ def as_graph(trainer: _Trainer, step: TrainingStep, count: int, side: int) -> Ca
 
     if step.crops.device.type != "cuda":
         return run
-    return captured(run, lambda: everything(trainer, step), step.crops.generator)
+    return captured(run, step.tensors, step.crops.generator)
 
 
-def check(trainer: _Trainer, step: TrainingStep, count: int, side: int, steps: int = 20) -> None:
+def check(step: TrainingStep, count: int, side: int, steps: int = 20) -> None:
     """Print how far replayed steps are from eager ones, and eager ones from themselves."""
     step(count, side, Progress(1000, 0.5))  # so that optimisers have their states
-    start = [t.clone() for t in everything(trainer, step)]
+    start = [t.clone() for t in step.tensors()]
     drawn, random = step.crops.generator.get_state(), torch.cuda.get_rng_state()
 
     def go(function: Callable[[], Any]) -> tuple[Tensor, list[float]]:
         with torch.no_grad():
-            for tensor, value in zip(everything(trainer, step), start, strict=True):
+            for tensor, value in zip(step.tensors(), start, strict=True):
                 tensor.copy_(value)
         step.crops.generator.set_state(drawn)
         torch.cuda.set_rng_state(random)
@@ -142,14 +136,14 @@ def check(trainer: _Trainer, step: TrainingStep, count: int, side: int, steps: i
             step.sums["loss"].zero_()
             function()
             losses.append(float(step.sums["loss"]))
-        return torch.cat([p.detach().flatten() for p in trainer.model.parameters()]), losses
+        return torch.cat([p.detach().flatten() for p in step.model.parameters()]), losses
 
     def eager() -> None:
         step(count, side, Progress(1000, 0.5))
 
-    before = torch.cat([t.flatten() for t in start[: len(trainer.model.state_dict())]])
+    before = torch.cat([t.flatten() for t in start[: len(step.model.state_dict())]])
     first, again = go(eager), go(eager)
-    graph = go(as_graph(trainer, step, count, side))
+    graph = go(as_graph(step, count, side))
     moved = float((first[0] - before[: len(first[0])]).norm()) if len(before) else 0.0
     for name, (weights, losses) in (("eager again", again), ("graph", graph)):
         apart = float((weights - first[0]).norm())
@@ -196,7 +190,7 @@ def main() -> None:
     step = TrainingStep(trainer.task, trainer.model, trainer.optimisers, crops, recipe)
     for count in map(int, given.batch.split(",") if given.batch else [recipe.data.batch]):
         if given.check:
-            check(trainer, step, count, side)
+            check(step, count, side)
             given.check = False
         bare = seconds(graphed(bare_layers(step, count, side), device), device)
         gc.collect()
@@ -206,7 +200,7 @@ def main() -> None:
         eager = seconds(lambda: step(count, side, Progress(1000, 0.5)), device)  # noqa: B023
         whole = eager
         if device.type == "cuda":
-            whole = seconds(as_graph(trainer, step, count, side), device)
+            whole = seconds(as_graph(step, count, side), device)
         print(
             f"{count} crops of {side}: {count / whole:.1f} a second, {1e3 * whole:.1f} ms a step "
             f"(eager {1e3 * eager:.1f}); bare layers {1e3 * bare:.1f} ms, "
@@ -214,7 +208,7 @@ def main() -> None:
             flush=True,
         )
         if given.profile:
-            profile(as_graph(trainer, step, count, side), device)
+            profile(as_graph(step, count, side), device)
             given.profile = False
 
 

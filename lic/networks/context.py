@@ -195,7 +195,8 @@ class LatinContext(HyperSynthesis):
             positions = offset[k] + LOG_STEPS_PER_NAT * log_scale.to(offset[k].dtype)
             values = quantise(k, means, positions)
             y_hat.append(values)
-            known.append(scaled(values, reciprocal[k]))
+            if k + 1 < len(self.steps):
+                known.append(scaled(values, reciprocal[k]))
         return merge(self.order.assemble(y_hat))
 
 

@@ -168,12 +168,8 @@ class _Trainer:
         def run() -> None:
             step(count, side, progress)
 
-        def changed() -> list[Tensor]:
-            own = [step.typical_norm, step.steps, step.skipped, *step.sums.values()]
-            return [*self.model.state_dict().values(), *self.optimisers.tensors(), *own]
-
         try:
-            replay = captured(run, changed, step.crops.generator)
+            replay = captured(run, step.tensors, step.crops.generator)
         except RuntimeError as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             if step.give_up_compiling():

@@ -127,6 +127,11 @@ class TrainingStep:
             self.sums[name] += torch.where(usable > 0, value, 0.0)
         self.sums["counted"] += usable
 
+    def tensors(self) -> list[Tensor]:
+        """Return everything that a step changes."""
+        own = [self.typical_norm, self.steps, self.skipped, *self.sums.values()]
+        return [*self.model.state_dict().values(), *self.optimisers.tensors(), *own]
+
     def take_figures(self) -> dict[str, float]:
         """Return means of the figures since the last call; waits for the device."""
         names, values = list(self.sums), torch.stack(list(self.sums.values())).tolist()
