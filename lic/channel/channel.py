@@ -68,7 +68,7 @@ class Channel:
 
         Args:
             datagrams: In sending order.
-            seed: Of all chance.
+            seed: Random seed, 0 or more.
         """
         # A source of chance for each thing that may happen: switching one on moves no other.
         chances = np.random.default_rng(seed).spawn(5)

@@ -61,7 +61,7 @@ class EffortCodec:
     """A codec that takes one effort whatever it is asked to: to compare levels.
 
     Args:
-        codec: Of a family of latents.
+        codec: Codec of a family with latents.
         level: 1 to 9.
 
     Raises:

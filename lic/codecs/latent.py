@@ -183,7 +183,7 @@ class LatentCodec(ABC):
         Args:
             levels: uint8 ``(1, 3, 16 h, 16 w)``.
             byte: Rate byte.
-            plan: Of the picture.
+            plan: Sizes and tiles of the picture.
         """
         return Side()
 

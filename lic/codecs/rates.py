@@ -22,7 +22,7 @@ def rate_bytes(byte: int, gain_map: np.ndarray | None, grid: tuple[int, int]) ->
     """Return the rate byte of each latent position, int64 ``(h, w)``.
 
     Args:
-        byte: Of the picture.
+        byte: Rate byte of the picture, 0..255.
         gain_map: int8 steps of it per 64x64 pixels.
         grid: Rows and columns of latent positions.
     """

@@ -84,7 +84,7 @@ class Scene:
         y: Latents in levels, float32 ``(1, M, h, w)``.
         rate: Rate bytes, int64 ``(h, w)``.
         side: What the family told the decoder before.
-        plan: Of the picture.
+        plan: Sizes and tiles of the picture.
     """
 
     levels: Tensor
@@ -100,7 +100,7 @@ class _Coded:
 
     Attributes:
         y_hat: What the decoder would have, quantiser steps, with a gradient.
-        values: Of each step, symbol + mean; the gradient is asked for there.
+        values: Symbol + mean in quantiser steps, a tensor a step; gradients are asked for there.
         bits: Sum over the tile, with the gradient of what later steps predict from ``values``.
     """
 
@@ -113,7 +113,7 @@ class Refiner:
     """Refines tiles with the networks of one codec.
 
     Args:
-        loop: Of the codec; its context is copied to float32.
+        loop: Coding loop of the codec; its context is copied to float32.
         linear: Weights of the linear path of the synthesis, ``(_, M, 1, 1)``.
         show: The codec's synthesis.
         align: Windows of the synthesis begin at multiples of so many latent rows.

@@ -30,7 +30,7 @@ def find_synthesis(card: Card, name: str) -> Card:
 
     Args:
         card: Weights of the codec.
-        name: Of the synthesis.
+        name: Name of the synthesis, such as ``fast``.
 
     Raises:
         UsageProblem: There is none of that name.
@@ -50,7 +50,7 @@ class SynthesisCodec:
     Files are those of the codec, byte for byte, and all checks of symbols are the same.
 
     Args:
-        codec: Of a family of latents.
+        codec: Codec of a family with latents.
         card: Weights of the synthesis, see :func:`find_synthesis`.
 
     Raises:

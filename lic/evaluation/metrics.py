@@ -185,7 +185,7 @@ class Metric:
         axis: Of plots, with the unit.
         scale: From a mean to what is plotted and what BD-rate compares; rises with quality.
         least_side: Pixels that both sides of a picture need.
-        unit: Of what is plotted, empty where it has none.
+        unit: Unit of the plotted value, such as ``dB``; empty where it has none.
         limits: Range that BD-rates are taken over at most, where the metric tells qualities apart.
     """
 

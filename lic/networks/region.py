@@ -24,9 +24,9 @@ class RegionAdaptive(nn.Module):
     layer sees one position around and runs in strips.
 
     Args:
-        channels: Of the features, a multiple of ``groups``.
+        channels: Number of feature channels, a multiple of ``groups``.
         prototype: Channels of a prototype.
-        groups: Of channels that share a kernel.
+        groups: Number of groups of channels; a group shares a kernel.
         width: Channels of the network that makes the kernels.
     """
 
@@ -69,7 +69,7 @@ class ScaleAffine(nn.Module):
     """x (1 + s) + b, with s and b from a small network on x itself (SegPIC's SAL).
 
     Args:
-        channels: Of x.
+        channels: Number of channels of x.
     """
 
     def __init__(self, channels: int):
@@ -97,7 +97,7 @@ def prototypes_of(features: Tensor, regions: Tensor, count: int) -> Tensor:
     Args:
         features: ``(N, C, h, w)``.
         regions: ``(N, h, w)`` numbers in ``[0, count)``.
-        count: Of regions.
+        count: Number of regions.
 
     Returns:
         ``(N, C, count)`` float32.

@@ -71,7 +71,7 @@ class Steps:
         """Return split latents ``(N, M, phase, h/2, w/2)`` of the first steps' values.
 
         Args:
-            values: Of each step so far, as :meth:`take` gives them; what others code is zero.
+            values: Values of the steps so far, as :meth:`take` gives them; later ones are zero.
         """
         nothing: dict[int, Tensor] = {}
         pieces: list[dict[int, Tensor]] = [{} for _ in range(PHASES)]

@@ -87,7 +87,7 @@ class Crops:
 
     Args:
         pictures: uint8 tensors ``(C, H, W)``; those smaller than a crop are left out.
-        seed: Of the random choices.
+        seed: Random seed of the choices.
         device: Where the pictures are kept and cropped.
 
     Attributes:
@@ -189,7 +189,7 @@ def principal_components(
         prefilter: Applied to levels around mid-grey before blocks are cut; reaches at most one
             block far.
         samples: Blocks drawn.
-        seed: Of the draw.
+        seed: Random seed of the draw.
 
     Returns:
         ``(count, 3 * block^2)`` orthonormal rows in the order of ``pixel_unshuffle`` and

@@ -205,7 +205,7 @@ class LatentTask(ABC):
             model: Its hyper-analysis and context are used.
             y: ``(N, M, h, w)`` in quantiser steps.
             rate: ``(N,)`` in [0, 1].
-            rates: Of these rates.
+            rates: What these rates mean to the loop.
             rounded: As of :meth:`forward`.
 
         Returns:

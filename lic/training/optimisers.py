@@ -86,7 +86,7 @@ class Muon(torch.optim.Optimizer):
     Args:
         params: Parameters of two or four dimensions.
         lr: Learning rate; a 0-dimensional tensor on their device where it changes in a graph.
-        momentum: Of the running mean of the gradient.
+        momentum: Decay of the running mean of the gradient, 0..1.
 
     Attributes:
         found_inf: 0-dimensional tensor, 1 where a step must change nothing; as PyTorch's own
@@ -156,7 +156,7 @@ class Optimisers:
 
     Args:
         model: Whose trainable parameters are divided among them.
-        config: Of the recipe.
+        config: Section ``optimiser`` of the recipe.
 
     Raises:
         UsageProblem: An unknown optimiser.

@@ -18,9 +18,9 @@ def learning_rate(config: OptimiserConfig, step: int, part: float) -> float:
     ends annealed on any machine.
 
     Args:
-        config: Of the recipe.
+        config: Section ``optimiser`` of the recipe.
         step: Steps done in this run.
-        part: Of the budget that is spent, 0..1.
+        part: Share of the budget that is spent, 0..1.
     """
     warm = min(1.0, (step + 1) / max(1, config.warmup))
     if not config.constant:

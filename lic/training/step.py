@@ -34,11 +34,11 @@ class TrainingStep:
     """Crops to updated weights.
 
     Args:
-        task: Of the family.
+        task: The family's side of training.
         model: Trains.
-        optimisers: Of its parameters.
-        crops: Of the training pictures.
-        recipe: Of the run.
+        optimisers: Update its parameters.
+        crops: Source of random crops.
+        recipe: Recipe of the run.
 
     Attributes:
         typical_norm: 0-dimensional, running mean of the norm of gradients.
@@ -87,7 +87,7 @@ class TrainingStep:
         next step runs, and again where the shape of crops changes.
 
         Args:
-            backend: Of ``torch.compile``.
+            backend: Backend of ``torch.compile``.
         """
         for module in self.model.modules():
             if isinstance(module, ResidualBlock):

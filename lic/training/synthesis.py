@@ -88,7 +88,7 @@ class SynthesisTask:
         """Return ``fresh`` with what fits of trained layers; blocks beyond the recipe's are left.
 
         Args:
-            state: Of another synthesis, or of a whole codec, whose linear path may mean other
+            state: State dict of another synthesis, or of a codec, whose linear path may mean other
                 latents and is left too.
             old: Their shape.
             fresh: As :meth:`build` starts them.

@@ -110,7 +110,7 @@ def check_scales(tensors: dict[str, Tensor], source: str) -> None:
     """Check that every tensor in int8 has its scales.
 
     Args:
-        tensors: Of a file.
+        tensors: Tensors of a file, by name.
         source: The file, for messages.
 
     Raises:
