@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lic.codecs.indices import coder_checksum
 from lic.codecs.loop import FACTOR_BITS, OFFSET_BITS, CodingLoop
@@ -22,7 +22,7 @@ from lic.weights.store import Card, fingerprint, network_state
 if TYPE_CHECKING:
     from lic.networks.taming import TamingVqgan
 
-__all__ = ["export_latent", "export_vqgan", "import_latent", "stream_tensors"]
+__all__ = ["export_companion", "export_latent", "export_vqgan", "import_latent", "stream_tensors"]
 
 _RATES = 256
 
@@ -96,6 +96,31 @@ def export_latent(
         training=training | {"proven_bound": loop.proven_bound()},
     )
     return card, stream | network
+
+
+def export_companion(
+    model: nn.Module, shape: Any, family: str, codec: Card, name: str, training: dict[str, Any]
+) -> tuple[Card, dict[str, Tensor]]:
+    """Return card and tensors of networks that go with the weights of a codec.
+
+    Args:
+        model: Trained networks.
+        shape: Their shape, a dataclass.
+        family: Family of the networks.
+        codec: Card of the codec, whose fingerprint theirs carries.
+        name: File name without suffix.
+        training: Recipe and history, for the card.
+    """
+    card = Card(
+        name=name,
+        family=family,
+        fingerprint=codec.fingerprint,
+        sha256="",
+        loop_checksum="",
+        network=asdict(shape),
+        training=training,
+    )
+    return card, stored_state(model.state_dict())
 
 
 def import_latent(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -14,12 +13,12 @@ from lic.codecs.conceal import with_guesses
 from lic.errors import UsageProblem
 from lic.networks.restorer import KINDS, Restorer, RestorerShape
 from lic.training.config import Recipe
+from lic.training.export import export_companion
 from lic.training.grids import GridTask
 from lic.training.ladder import middle, vectors_of
 from lic.training.masks import packet_mask, random_mask
 from lic.training.precision import mixed_precision
 from lic.training.task import Progress, Start, Validation
-from lic.weights.quantised import stored_state
 from lic.weights.store import Card, network_state
 
 __all__ = ["RestorerTask"]
@@ -168,13 +167,5 @@ class RestorerTask(GridTask):
     ) -> tuple[Card, dict[str, Tensor]]:
         """Return card and tensors to ship; the card carries the fingerprint of the codec."""
         assert isinstance(model, Restorer)
-        card = Card(
-            name=name,
-            family=self.recipe.family,
-            fingerprint=self.card.fingerprint,
-            sha256="",
-            loop_checksum="",
-            network=asdict(model.shape),
-            training=training,
-        )
-        return card, stored_state(model.state_dict())
+        family = self.recipe.family
+        return export_companion(model, model.shape, family, self.card, name, training)

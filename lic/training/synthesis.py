@@ -14,6 +14,7 @@ from lic.errors import UsageProblem
 from lic.networks.gains import LEVELS, SynthesisModel
 from lic.networks.hyperprior import Hyperprior, HyperpriorShape, synthesis_alone
 from lic.training.config import Recipe
+from lic.training.export import export_companion
 from lic.training.growth import require_equal
 from lic.training.hyperprior import HyperpriorTask
 from lic.training.ladder import middle
@@ -22,7 +23,6 @@ from lic.training.losses import lambda_of_rate, tilt_of
 from lic.training.precision import mixed_precision
 from lic.training.task import Progress, Start, Validation
 from lic.training.validation import psnr_of
-from lic.weights.quantised import stored_state
 from lic.weights.store import Card, find_weights, load_tensors, network_state
 
 __all__ = ["SynthesisTask"]
@@ -206,16 +206,8 @@ class SynthesisTask:
     ) -> tuple[Card, dict[str, Tensor]]:
         """Return card and tensors to ship; the card carries the fingerprint of the codec."""
         assert isinstance(model, SynthesisModel)
-        card = Card(
-            name=name,
-            family=self.recipe.family,
-            fingerprint=self.card.fingerprint,
-            sha256="",
-            loop_checksum="",
-            network=asdict(model.shape),
-            training=training,
-        )
-        return card, stored_state(model.state_dict())
+        family = self.recipe.family
+        return export_companion(model, model.shape, family, self.card, name, training)
 
 
 def _squared(x: Tensor, y: Tensor) -> Tensor:
