@@ -41,6 +41,7 @@ def encode(
     picture: Any,
     *,
     codec: str = "hyperprior",
+    tune: str | None = None,
     quality: float | None = None,
     target_bpp: float | None = None,
     target_size: int | None = None,
@@ -66,7 +67,7 @@ def encode(
     Args:
         picture: A path, the bytes of a picture file, uint8 of shape ``(H, W, 3)`` for RGB or
             ``(H, W)`` for grey, a Pillow image, or a ``Picture``.
-        codec, quality, target_bpp, target_size, target_psnr, metadata, max_pixels, weights,
+        codec, tune, quality, target_bpp, target_size, target_psnr, metadata, max_pixels, weights,
             threads, check, effort, codebook_size, index_coder, packets, payload, parity, roi,
             roi_gain: See :class:`EncodeOptions`.
 
@@ -79,6 +80,7 @@ def encode(
     """
     settings = EncodeOptions(
         codec=codec,
+        tune=tune,
         quality=quality,
         target_bpp=target_bpp,
         target_size=target_size,
@@ -104,7 +106,7 @@ def load_codec(settings: EncodeOptions) -> Codec:
     """Return the codec that the options name; its networks are loaded once.
 
     Raises:
-        UsageProblem: No family of that name.
+        UsageProblem: No family of that name, or no weights of it with that tune.
         WeightsError: The family's weights cannot be used.
     """
     from lic.codecs.registry import LEARNED, codec_names, get_codec, packet_codec, unknown_codec
@@ -119,7 +121,12 @@ def load_codec(settings: EncodeOptions) -> Codec:
         raise unknown_codec(settings.codec, LEARNED)
     if settings.packets:
         return packet_codec(weights=settings.weights, threads=settings.threads)
-    return get_codec(settings.codec, weights=settings.weights, threads=settings.threads)
+    return get_codec(
+        settings.codec,
+        weights=settings.weights,
+        threads=settings.threads,
+        tune=settings.tune,
+    )
 
 
 def encode_picture(picture: Picture, settings: EncodeOptions) -> Encoded:

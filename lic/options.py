@@ -23,6 +23,9 @@ class EncodeOptions:
 
     Attributes:
         codec: Family.
+        tune: What the family's weights are trained for: ``psnr``, or ``eyes`` for files that look
+            better at the same size; for families of latents that have such weights. ``psnr`` when
+            ``None``.
         quality: 0..100, 50 when nothing else is given.
         target_bpp: Bits per pixel of the whole file, not exceeded.
         target_size: Bytes of the whole file, not exceeded.
@@ -47,6 +50,7 @@ class EncodeOptions:
     """
 
     codec: str = "hyperprior"
+    tune: str | None = None
     quality: float | None = None
     target_bpp: float | None = None
     target_size: int | None = None
@@ -79,7 +83,7 @@ class EncodeOptions:
             )
         self._check_types()
         self._check_vqgan()
-        self._check_effort()
+        self._check_tuning()
         if self.quality is not None and not 0 <= self.quality <= 100:
             raise UsageProblem(f"quality {self.quality:g} is outside 0..100")
         for name in ("target_bpp", "target_size", "target_psnr"):
@@ -105,7 +109,9 @@ class EncodeOptions:
             ):
                 raise TypeError(f"{name} must be a number, not {value!r}")
 
-    def _check_effort(self) -> None:
+    def _check_tuning(self) -> None:
+        if self.codec == "vqgan" and self.tune is not None:
+            raise UsageProblem("'vqgan' has one tune only; leave tune out")
         if self.effort is None:
             return
         if not 1 <= self.effort <= MOST_EFFORT:

@@ -177,3 +177,11 @@ def test_orientation_is_applied(tmp_path):
     assert lic("encode", tmp_path / "turned.jpg").returncode == 0
     info = json.loads(lic("info", tmp_path / "turned.lic", "--json").stdout)
     assert (info["width"], info["height"]) == (40, 60)
+
+
+@pytest.mark.parametrize("codec", ["acgc", "vqgan"])
+def test_a_family_without_such_weights_says_so(codec, folder, tmp_path):
+    target = tmp_path / "x.lic"
+    found = lic("encode", folder / "a.png", "-o", target, "--codec", codec, "--tune", "eyes")
+    one_line(found, 2, "tune", codec)
+    assert not target.exists()

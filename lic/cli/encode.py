@@ -45,6 +45,12 @@ _FAR_BELOW = 0.8
     help="Family: hyperprior; acgc or segpic, to compare; vqgan for 0.008 to 0.04 bpp.",
 )
 @click.option(
+    "--tune",
+    type=click.Choice(["psnr", "eyes"]),
+    help="What the networks are trained for: the squared error that PSNR measures, or what people "
+    "see (hyperprior). [default: psnr]",
+)
+@click.option(
     "-e",
     "--effort",
     type=click.IntRange(1, 9),
@@ -133,6 +139,7 @@ def encode(ctx: click.Context, /, inputs: tuple[str, ...], **given: Any) -> None
     limit = given["max_pixels"]
     settings = EncodeOptions(
         codec=given["codec"],
+        tune=given["tune"],
         quality=given["quality"],
         target_bpp=given["target_bpp"],
         target_size=given["target_size"],

@@ -92,28 +92,35 @@ def _shown_by(key: str, synthesis: str) -> Codec:
     return _loaded[key]
 
 
-def get_codec(name: str, *, weights: str | Path | None = None, threads: int = 1) -> Codec:
+def get_codec(
+    name: str,
+    *,
+    weights: str | Path | None = None,
+    threads: int = 1,
+    tune: str | None = None,
+) -> Codec:
     """Return a codec by name.
 
     Args:
-        name: A family, a family of latents with an effort as in ``hyperprior@7`` or with another
-            synthesis as in ``hyperprior:fast``, a classic codec, or
-            ``compressai:NAME[:QUALITY[:CHECKPOINT]]``.
+        name: A family, a classic codec, or ``compressai:NAME[:QUALITY[:CHECKPOINT]]``. Behind a
+            family of latents may stand what it is tuned for as in ``hyperprior-eyes``, and then an
+            effort as in ``hyperprior@7`` or another synthesis as in ``hyperprior:fast``.
         weights: Weights of a family instead of those found.
         threads: Strips or pictures at once, for families.
+        tune: What the weights of a family are tuned for, where the name does not tell.
 
     Raises:
-        UsageProblem: No codec of that name; the nearest known one is named.
+        UsageProblem: No codec of that name, the nearest known one is named; or no weights of the
+            family with that tune.
         WeightsError: A family's weights cannot be used.
     """
-    if name in LEARNED:
-        return learned_codec(find_weights(name, path=weights), threads)
-    family, at, level = name.partition("@")
-    if at and family in LEARNED:
-        return _with_effort(learned_codec(find_weights(family, path=weights), threads), level)
-    family, colon, synthesis = name.partition(":")
-    if colon and family in LEARNED:
-        return learned_codec(find_weights(family, path=weights), threads, synthesis)
+    rest, at, level = name.partition("@")
+    rest, colon, synthesis = rest.partition(":")
+    family, dash, tuned = rest.partition("-")
+    if family in LEARNED and not (at and colon):
+        card = find_weights(family, path=weights, tune=tuned if dash else tune)
+        codec = learned_codec(card, threads, synthesis if colon else None)
+        return _with_effort(codec, level) if at else codec
     if name.startswith(_COMPRESSAI):
         from lic.codecs.compressai_models import CompressaiCodec
 

@@ -23,6 +23,7 @@ __all__ = [
     "METRICS",
     "MS_SSIM_LEAST_SIDE",
     "PERCEPTUAL",
+    "SSIMULACRA2_LEAST_SIDE",
     "STANDARD",
     "Metric",
     "dists",
@@ -33,7 +34,7 @@ __all__ = [
 ]
 
 _PERCEPTUAL_LEAST_SIDE = 64
-_SSIMULACRA2_LEAST_SIDE = 8
+SSIMULACRA2_LEAST_SIDE = 8
 MS_SSIM_LEAST_SIDE = 161
 """Four halvings have to leave 11 pixels for the window."""
 
@@ -103,7 +104,7 @@ def ssimulacra2(x: np.ndarray, x_hat: np.ndarray) -> float | None:
     Args:
         x, x_hat: uint8 ``(H, W, 3)``.
     """
-    return _perceptual(_ssimulacra2, x, x_hat, _SSIMULACRA2_LEAST_SIDE)
+    return _perceptual(_ssimulacra2, x, x_hat, SSIMULACRA2_LEAST_SIDE)
 
 
 def _perceptual(
@@ -216,7 +217,7 @@ METRICS = {
         4,
         "SSIMULACRA 2, 100 = equal",
         float,
-        _SSIMULACRA2_LEAST_SIDE,
+        SSIMULACRA2_LEAST_SIDE,
         limits=(10.0, 85.0),
     ),
     "lpips": Metric(

@@ -27,13 +27,27 @@ _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 class _Frozen(nn.Module):
     """Convolutions held as buffers, so that no optimiser and no checkpoint sees them."""
 
-    def __init__(self, arrays: dict[str, np.ndarray], names: list[str]):
+    def __init__(
+        self,
+        arrays: dict[str, np.ndarray],
+        names: list[str],
+        mean: tuple[float, ...],
+        deviation: tuple[float, ...],
+    ):
         super().__init__()
+        for name, values in (("mean", mean), ("deviation", deviation)):
+            # A buffer, since a step that is captured as a graph may send nothing to the device.
+            constant = torch.tensor(values, dtype=torch.float32)[:, None, None]
+            self.register_buffer(name, constant, persistent=False)
         for name in names:
             value = torch.from_numpy(np.array(arrays[name], dtype=np.float32))
             if value.ndim == 4:
                 value = value.contiguous(memory_format=torch.channels_last)
             self.register_buffer(name.replace(".", "_"), value, persistent=False)
+
+    def normalised(self, x: Tensor) -> Tensor:
+        """Return a picture as the classifier was shown them."""
+        return (x.float() - self.get_buffer("mean")) / self.get_buffer("deviation")
 
     def conv(self, x: Tensor, index: int, stride: int, padding: int) -> Tensor:
         weight, bias = self.get_buffer(f"conv{index}_weight"), self.get_buffer(f"conv{index}_bias")
@@ -41,10 +55,6 @@ class _Frozen(nn.Module):
             kind = torch.get_autocast_dtype(x.device.type)
             x, weight, bias = x.to(kind), weight.to(kind), bias.to(kind)
         return F.relu(F.conv2d(x, weight, bias, stride, padding))
-
-
-def _constant(values: tuple[float, ...], like: Tensor) -> Tensor:
-    return torch.tensor(values, device=like.device, dtype=torch.float32)[None, :, None, None]
 
 
 class LPIPS(_Frozen):
@@ -56,12 +66,12 @@ class LPIPS(_Frozen):
     """
 
     def __init__(self, arrays: dict[str, np.ndarray], backbone: str = "alex"):
-        super().__init__(arrays, list(arrays))
+        super().__init__(arrays, list(arrays), _SHIFT, _SCALE)
         self.alex = backbone == "alex"
 
     def features(self, x: Tensor) -> list[Tensor]:
         """Return unit-length features of five stages for ``(N, 3, H, W)`` in [-1, 1]."""
-        x = (x.float() - _constant(_SHIFT, x)) / _constant(_SCALE, x)
+        x = self.normalised(x)
         x = x.contiguous(memory_format=torch.channels_last)
         found = []
         for number, stage in enumerate(_ALEX_STAGES if self.alex else _VGG_STAGES):
@@ -103,7 +113,8 @@ class DISTS(_Frozen):
     """
 
     def __init__(self, vgg: dict[str, np.ndarray], weights: dict[str, np.ndarray]):
-        super().__init__(vgg | weights, [n for n in vgg if n.startswith("conv")] + list(weights))
+        names = [n for n in vgg if n.startswith("conv")] + list(weights)
+        super().__init__(vgg | weights, names, _MEAN, _STD)
         window = torch.tensor([0.25, 0.5, 0.25])
         self.register_buffer("window", torch.outer(window, window), persistent=False)
 
@@ -115,7 +126,7 @@ class DISTS(_Frozen):
     def features(self, x: Tensor) -> list[Tensor]:
         """Return the picture and five stages for ``(N, 3, H, W)`` in [0, 1]."""
         found = [x.float()]
-        x = (x.float() - _constant(_MEAN, x)) / _constant(_STD, x)
+        x = self.normalised(x)
         for number, stage in enumerate(_VGG_STAGES):
             x = self.pool(x) if number else x
             for layer in stage:

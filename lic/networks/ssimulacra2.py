@@ -14,7 +14,7 @@ it has 8 pixels a side, and the weights of fewer scales than six are the first o
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -163,10 +163,8 @@ class Ssimulacra2(nn.Module):
 
     def _blur(self, *images: Tensor) -> tuple[Tensor, ...]:
         """Return windowed means of ``(N, 3, h, w)`` images; outside of them lies 0."""
-        x = torch.cat(images)
-        for dim in (2, 3):
-            x = _along(x, self.taps, dim)
-        return x.chunk(len(images))
+        blurred: Tensor = _Blur.apply(torch.cat(images), self.taps)  # type: ignore[no-untyped-call]
+        return blurred.chunk(len(images))
 
 
 def _taps() -> list[float]:
@@ -186,6 +184,19 @@ def _taps() -> list[float]:
     return [float(t) for t in cosines @ (parts + np.linalg.pinv(limits) @ missing)]
 
 
+class _Blur(torch.autograd.Function):
+    """The window along both dimensions; symmetric, so the gradient is blurred the same way."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, taps: list[float]) -> Tensor:
+        ctx.taps = taps
+        return _along(_along(x, taps, 2), taps, 3)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return _along(_along(gradients[0], ctx.taps, 3), ctx.taps, 2), None
+
+
 def _along(x: Tensor, taps: list[float], dim: int) -> Tensor:
     """Filter along one dimension by sums of shifted images: a convolution may be in TF32."""
     size, reach = x.shape[dim], len(taps) - 1
@@ -193,7 +204,7 @@ def _along(x: Tensor, taps: list[float], dim: int) -> Tensor:
     total = taps[0] * x
     for offset, tap in enumerate(taps[1:], 1):
         for start in (reach - offset, reach + offset):
-            total = torch.add(total, padded.narrow(dim, start, size), alpha=tap)
+            total.add_(padded.narrow(dim, start, size), alpha=tap)
     return total
 
 

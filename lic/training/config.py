@@ -16,6 +16,7 @@ from lic.errors import InputError, UsageProblem
 
 __all__ = [
     "DataConfig",
+    "EyesConfig",
     "OptimiserConfig",
     "Recipe",
     "VqganConfig",
@@ -193,6 +194,28 @@ class SynthesisConfig:
 
 
 @dataclass(frozen=True)
+class EyesConfig:
+    """What only the loss ``eyes`` has; see :mod:`lic.training.appearance`.
+
+    Attributes:
+        squared, ssimulacra2, lpips, dists: Shares of the distortion; together 1 for files of about
+            the size that ``mse`` makes.
+        focus: What gains are shifted by where the run starts from other weights: they are
+            multiplied by (median f / f) ** focus, f the mean frequency of a latent's linear
+            component, so that fine detail gets coarser steps. 0 leaves them as they are.
+    """
+
+    squared: float = 0.4
+    ssimulacra2: float = 0.6
+    lpips: float = 0.0
+    dists: float = 0.0
+    focus: float = 0.0
+
+    def __post_init__(self) -> None:
+        _at_least("eyes", self, squared=0, ssimulacra2=0, lpips=0, dists=0, focus=0)
+
+
+@dataclass(frozen=True)
 class Recipe:
     """One training run.
 
@@ -204,12 +227,13 @@ class Recipe:
         rdo_weight: Bits that a squared quantiser step of error is worth when symbols are chosen, as
             in :func:`lic.codecs.quantise.choose_symbols`; 0 rounds to nearest.
         hard_rate: Scales learn from the chosen symbols instead of from noisy latents.
-        train: ``all``, or ``context`` for hyper-analysis and coding loop alone: faster steps for
-            a new context behind trained transforms.
+        train: ``all``; ``context`` for hyper-analysis and coding loop alone: faster steps for a
+            new context behind trained transforms; ``gains`` for quantiser steps alone; ``stream``
+            for all but the synthesis.
         seed: Of crops, rates and starts.
         validate_every: Seconds between validations.
         network: Overrides of the family's shape.
-        data, optimiser, segpic, vqgan, restorer, synthesis: See there.
+        data, optimiser, segpic, vqgan, restorer, synthesis, eyes: See there.
     """
 
     family: str
@@ -228,6 +252,7 @@ class Recipe:
     vqgan: VqganConfig = field(default_factory=VqganConfig)
     restorer: RestorerConfig = field(default_factory=RestorerConfig)
     synthesis: SynthesisConfig = field(default_factory=SynthesisConfig)
+    eyes: EyesConfig = field(default_factory=EyesConfig)
 
 
 def load_recipe(path: str | Path, overrides: typing.Sequence[str] = ()) -> Recipe:

@@ -17,7 +17,7 @@ from lic.coding.tables import ProbabilityTables, gaussian_tables
 from lic.networks.gains import GainModel
 from lic.networks.vqgan import Vqgan
 from lic.weights.quantised import halves, stored_state
-from lic.weights.store import Card, fingerprint, network_state
+from lic.weights.store import DEFAULT_TUNE, Card, fingerprint, network_state
 
 if TYPE_CHECKING:
     from lic.networks.taming import TamingVqgan
@@ -65,6 +65,7 @@ def export_latent(
     name: str,
     training: dict[str, Any],
     tables: ProbabilityTables | None = None,
+    tune: str = DEFAULT_TUNE,
 ) -> tuple[Card, dict[str, Tensor]]:
     """Return card and tensors of trained networks.
 
@@ -74,6 +75,7 @@ def export_latent(
         name: File name without suffix.
         training: Recipe and history, for the card.
         tables: Measured probability tables; Gaussian ones when ``None``.
+        tune: What they were trained for, see :class:`lic.weights.Card`.
     """
     tables = tables or gaussian_tables()
     stream = stream_tensors(model, tables)
@@ -94,6 +96,7 @@ def export_latent(
         loop_checksum=loop.checksum(),
         network=asdict(model.shape),
         training=training | {"proven_bound": loop.proven_bound()},
+        tune=tune,
     )
     return card, stream | network
 

@@ -18,6 +18,7 @@ from lic.networks.gains import DOWNSAMPLING, LEVELS, SMALLEST_SCALE, GainModel
 from lic.networks.lapped import LappedFilter
 from lic.networks.likelihood import code_softly, gaussian_bits, round_ste
 from lic.networks.steps import split
+from lic.training.appearance import Appearance, frequencies
 from lic.training.config import Recipe
 from lic.training.data import principal_components
 from lic.training.export import export_latent, import_latent
@@ -33,7 +34,12 @@ __all__ = ["LatentTask", "Passing", "bits_of", "levels_of", "noisy"]
 _MS_SSIM_SCALE = 1300.0
 """Squared levels that 1 - MS-SSIM is worth: the ratio of CompressAI's lambdas for both losses."""
 
-_TRAINED: dict[str, tuple[str, ...]] = {"all": ("",), "context": ("h_a.", "context.", "z_scales.")}
+_TRAINED: dict[str, tuple[str, ...]] = {
+    "all": ("",),
+    "context": ("h_a.", "context.", "z_scales."),
+    "gains": ("gains.",),
+    "stream": ("g_a.", "h_a.", "context.", "z_scales.", "gains."),
+}
 """What trains, by the beginnings of its names."""
 
 
@@ -46,6 +52,10 @@ def levels_of(x: Tensor) -> Tensor:
     """Return levels around mid-grey of crops, uint8 ``(N, 3 or more, H, W)``."""
     levels = x[:, :3].to(torch.float32) - LEVELS / 2
     return levels.contiguous(memory_format=torch.channels_last)
+
+
+_TUNES = {"mse": "psnr"}
+"""What weights are called that were trained with a loss, where that is not the loss's name."""
 
 
 class Passing:
@@ -96,6 +106,7 @@ class LatentTask(ABC):
                 "data.crop and data.late_crop"
             )
         self.recipe, self._quality = recipe, QUALITIES[recipe.loss]
+        self._appearance = Appearance(recipe.eyes) if recipe.loss == "eyes" else None
         self._anchor: np.ndarray | None = None
         self._code_softly = code_softly
 
@@ -114,7 +125,11 @@ class LatentTask(ABC):
     def read(self, card: Card, tensors: dict[str, Tensor]) -> Start:
         """Return the state of exported networks."""
         runs = list(card.training.get("runs", []))
-        return Start(import_latent(tensors), self.shape(card.shape()), runs)
+        state = import_latent(tensors)
+        if self._appearance is not None and self.recipe.eyes.focus:
+            found = frequencies(state["g_a.linear.weight"].flatten(1))
+            state["gains.base"] -= self.recipe.eyes.focus * (found / found.median()).log()
+        return Start(state, self.shape(card.shape()), runs)
 
     def build(self, pictures: list[Tensor], initial: Start | None = None) -> nn.Module:
         """Return fresh networks started at the statistics of the training pictures."""
@@ -240,6 +255,8 @@ class LatentTask(ABC):
         trained = _TRAINED[self.recipe.train]
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name.startswith(trained))
+        if self._appearance is not None:
+            self._appearance.prepare(device)
 
     def fuse(self, compiled: Callable[[Any], Any]) -> None:
         """Replace the likelihood by a compiled one."""
@@ -263,11 +280,9 @@ class LatentTask(ABC):
         pixels = x.shape[2] * x.shape[3]
         bpp = (out["y_bits"] + out["z_bits"] + out["side_bits"]) / pixels
         mse = out["mse"]
-        by_mse = self.recipe.loss == "mse" or self.recipe.train == "context"
-        distortion = mse if by_mse else self._dissimilarity(out)
-        lmbda = lambda_of_rate(rate, self.recipe.lambdas)
         tilt = tilt_of(rate, self.recipe.lambdas, self.recipe.tilt)
-        loss = ((lmbda * distortion + bpp) * tilt).mean()
+        distortion, more = self._distortion(out, rate)
+        loss = ((distortion + bpp) * tilt).mean()
         loss = loss + out["penalty"].mean()
         with torch.no_grad():
             figures = {
@@ -276,7 +291,17 @@ class LatentTask(ABC):
                 "side_bpp": out["side_bits"].mean() / pixels,
                 "psnr": (10 * (LEVELS**2 / mse.clamp(min=1e-4)).log10()).mean(),
             }
-        return loss, figures
+        return loss, figures | more
+
+    def _distortion(self, out: dict[str, Tensor], rate: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return bits a pixel that the distortion is worth ``(N,)``, and figures for the log."""
+        lambdas = self.recipe.lambdas
+        if "x_hat" in out and self._appearance is not None:
+            pair = out["levels"], out["x_hat"]
+            return self._appearance.cost(*pair, out["mse"], rate, lambdas)
+        dissimilar = "x_hat" in out and self.recipe.loss == "ms-ssim"
+        distance = self._dissimilarity(out) if dissimilar else out["mse"]
+        return lambda_of_rate(rate, lambdas) * distance, {}
 
     @staticmethod
     def _dissimilarity(out: dict[str, Tensor]) -> Tensor:
@@ -314,7 +339,7 @@ class LatentTask(ABC):
             points, kind = byte_curve(codec, pictures, self._quality.measure), "whole files"
         else:
             points, kind = curve(self, model, pictures, device), "estimated bits"
-        change = rate_change(self._anchor, points)
+        change = rate_change(self._anchor, points, self._quality.span)
         row: dict[str, Any] = {"bd": change}
         for rate, bpp, quality in points:
             row |= {f"bpp@{rate:.2f}": bpp, f"{self._quality.column}@{rate:.2f}": quality}
@@ -342,7 +367,8 @@ class LatentTask(ABC):
         """Return card and tensors to ship; see :func:`lic.training.export.export_latent`."""
         assert isinstance(model, GainModel)
         training["tables"] = "fitted to the training pictures" if tables else "Gaussian"
-        return export_latent(model, self.recipe.family, name, training, _tables(tables))
+        family, tune = self.recipe.family, _TUNES.get(self.recipe.loss, self.recipe.loss)
+        return export_latent(model, family, name, training, _tables(tables), tune)
 
 
 def _tables(stored: dict[str, Tensor] | None) -> ProbabilityTables | None:

@@ -14,7 +14,12 @@ from PIL import Image
 from torch import Tensor, nn
 
 from lic.errors import UsageProblem
-from lic.evaluation.metrics import MS_SSIM_LEAST_SIDE, psnr
+from lic.evaluation.metrics import (
+    MS_SSIM_LEAST_SIDE,
+    SSIMULACRA2_LEAST_SIDE,
+    psnr,
+    ssimulacra2,
+)
 from lic.training.losses import ms_ssim
 from lic.training.precision import mixed_precision
 
@@ -49,6 +54,18 @@ def ms_ssim_of(x: np.ndarray, shown: np.ndarray) -> float:
     return -10 * math.log10(max(1 - float(ms_ssim(pair[0], pair[1])), 1e-6))
 
 
+def score_of(x: np.ndarray, shown: np.ndarray) -> float:
+    """Return SSIMULACRA 2.
+
+    Raises:
+        UsageProblem: The picture is too small.
+    """
+    score = ssimulacra2(x, shown)
+    if score is None:
+        raise UsageProblem(f"SSIMULACRA 2 needs pictures of {SSIMULACRA2_LEAST_SIDE} pixels a side")
+    return score
+
+
 @dataclass(frozen=True)
 class Quality:
     """What a loss is validated by.
@@ -58,17 +75,20 @@ class Quality:
         name: For people.
         column: Beginning of its columns in ``valid.csv``.
         axis: Label of a plot.
+        span: Qualities that are compared, of those that both curves have.
     """
 
     measure: Measure
     name: str
     column: str
     axis: str
+    span: tuple[float, float] = (-math.inf, math.inf)
 
 
 QUALITIES = {
     "mse": Quality(psnr_of, "PSNR", "psnr", "PSNR RGB, dB"),
     "ms-ssim": Quality(ms_ssim_of, "MS-SSIM", "ms_ssim_db", "-10 log10(1 - MS-SSIM), dB"),
+    "eyes": Quality(score_of, "SSIMULACRA 2", "ssimulacra2", "SSIMULACRA 2", (10.0, 85.0)),
 }
 """By loss."""
 
@@ -101,13 +121,15 @@ def jpeg_curve(pictures: list[Tensor], measure: Measure = psnr_of) -> np.ndarray
     return np.array(rows)
 
 
-def rate_change(anchor: np.ndarray, test: np.ndarray) -> float:
+def rate_change(
+    anchor: np.ndarray, test: np.ndarray, span: tuple[float, float] = (-math.inf, math.inf)
+) -> float:
     """Return the mean change of log rate at equal quality over the common range, in percent.
 
     Piecewise linear, an indicator for comparing runs; ``lic eval`` uses the real method.
     """
-    low = max(anchor[:, 2].min(), test[:, 2].min())
-    high = min(anchor[:, 2].max(), test[:, 2].max())
+    low = max(anchor[:, 2].min(), test[:, 2].min(), span[0])
+    high = min(anchor[:, 2].max(), test[:, 2].max(), span[1])
     if not high > low:
         return float("nan")
     grid = np.linspace(low, high, 200)

@@ -1,6 +1,7 @@
 """Trained weights and their cards. Listing reads cards alone and knows no torch."""
 
 from lic.weights.store import (
+    DEFAULT_TUNE,
     Card,
     companions,
     find_weights,
@@ -11,6 +12,7 @@ from lic.weights.store import (
 )
 
 __all__ = [
+    "DEFAULT_TUNE",
     "Card",
     "companions",
     "find_weights",

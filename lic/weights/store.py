@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = [
+    "DEFAULT_TUNE",
     "Card",
     "cards_at",
     "check_target",
@@ -33,6 +34,7 @@ __all__ = [
     "save_weights",
 ]
 
+DEFAULT_TUNE = "psnr"
 FINGERPRINT_BYTES = 3
 _PACKAGE = Path(__file__).parent
 _HEADER_LIMIT = 10_000_000
@@ -45,6 +47,7 @@ class Card:
     Attributes:
         name: File name without suffix.
         family: Codec family.
+        tune: What the family's networks were trained for: ``psnr``, ``ms-ssim`` or ``eyes``.
         fingerprint: Hex SHA-256 over the stream tensors; files carry its first 3 bytes.
         sha256: Of the safetensors file.
         loop_checksum: Result of the coding loop on its stored input, see ``lic models verify``.
@@ -64,6 +67,7 @@ class Card:
     training: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     licence: str = "CC0-1.0"
+    tune: str = DEFAULT_TUNE
     path: Path = field(default=Path(), compare=False)
 
     def shape(self) -> dict[str, Any]:
@@ -119,7 +123,11 @@ def check_target(folder: str | Path, name: str, *, force: bool) -> Path:
 
 
 def find_weights(
-    family: str, *, prefix: bytes | None = None, path: str | Path | None = None
+    family: str,
+    *,
+    prefix: bytes | None = None,
+    path: str | Path | None = None,
+    tune: str | None = None,
 ) -> Card:
     """Return the card of the weights to use.
 
@@ -127,30 +135,46 @@ def find_weights(
         family: Codec family wanted.
         prefix: Fingerprint bytes that a file asks for; any weights of the family when ``None``.
         path: Weights named by the user, which then must fit.
+        tune: What they were trained for; where ``None`` and several in one place fit, those for
+            ``DEFAULT_TUNE``.
 
     Raises:
+        UsageProblem: There are weights of the family, but none with this tune.
         WeightsError: Nothing fits; names what was wanted and where it was looked for.
     """
     places = [Path(path)] if path is not None else _folders()
     if path is not None and not Path(path).exists():
         raise WeightsError("no such weights", str(path))
-    found = [c for place in places for c in cards_at(place) if c.family == family]
-    fitting = [c for c in found if prefix is None or c.prefix() == prefix]
-    if fitting:
-        return fitting[0]
+    found = [[c for c in cards_at(place) if c.family == family] for place in places]
+    fitting = [[c for c in there if prefix in (None, c.prefix())] for there in found]
+    for there in filter(None, fitting):
+        if tune is None:
+            return next((c for c in there if c.tune == DEFAULT_TUNE), there[0])
+        for card in there:
+            if card.tune == tune:
+                return card
+    if any(fitting):
+        known = ", ".join(sorted({c.tune for there in fitting for c in there}))
+        raise UsageProblem(f"no weights of '{family}' are tuned for '{tune}'; there are: {known}")
+    raise _not_found(family, prefix, path, [c for there in found for c in there])
+
+
+def _not_found(
+    family: str, prefix: bytes | None, path: str | Path | None, found: list[Card]
+) -> WeightsError:
     searched = "--weights, LIC_WEIGHTS, the package" if path is None else str(path)
     if found:
         known = ", ".join(c.prefix().hex() for c in found)
-        raise WeightsError(
+        return WeightsError(
             f"the file needs weights with fingerprint {(prefix or b'').hex()}, "
             f"those of '{family}' found have {known}; searched {searched}"
         )
     wanted = f" ({prefix.hex()}..)" if prefix else ""
-    if path is not None and (there := sorted({c.family for c in cards_at(places[0])})):
+    if path is not None and (there := sorted({c.family for c in cards_at(Path(path))})):
         searched += f", which has {', '.join(there)}"
         # A file says itself which family it needs.
         searched += ": --codec names a family" if prefix is None else ""
-    raise WeightsError(f"weights '{family}'{wanted} not found; searched {searched}")
+    return WeightsError(f"weights '{family}'{wanted} not found; searched {searched}")
 
 
 def companions(card: Card, family: str) -> list[Card]:
