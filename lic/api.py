@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_QUALITY",
+    "LOOKS",
     "EncodeOptions",
     "decode",
     "encode",
@@ -33,6 +34,10 @@ __all__ = [
     "read_info",
     "transcode",
 ]
+
+FAITHFUL = "faithful"
+LOOKS = (FAITHFUL, "natural")
+"""What ``decode`` makes of a file: what is nearest to the original, or what looks most like one."""
 
 _FILE_OPTIONS = ("effort", "codebook_size", "index_coder")
 
@@ -165,6 +170,8 @@ def decode(
     threads: int = 1,
     conceal: str | None = None,
     fast: bool = False,
+    look: str = FAITHFUL,
+    realism: float | None = None,
 ) -> Picture:
     """Decode a ``.lic`` file or a packet stream; family and weights follow from its header.
 
@@ -181,9 +188,13 @@ def decode(
         conceal: Of ``lic.codecs.conceal.CONCEALERS``, for packet streams; the best that there is
             when ``None``.
         fast: Show files of ``hyperprior`` by a small synthesis, not quite as near to the original.
+        look: ``faithful``, as near to the original as the file tells; or ``natural``, where what
+            the file does not tell is invented, so that surfaces have a texture (``hyperprior``).
+        realism: How far to go from ``faithful``, 0, to ``natural``, 1 (the default with it).
 
     Raises:
-        UsageProblem: ``conceal`` for a file, or ``fast`` where no small synthesis is.
+        UsageProblem: ``conceal`` for a file, ``fast`` or ``natural`` where no such synthesis is,
+            both of them, or ``realism`` without ``natural`` or outside of 0..1.
         StreamError: Anything but an intact file of a known version.
         NothingReceived: A packet stream of which nothing usable arrived.
         LimitError: More pixels than ``max_pixels``.
@@ -192,15 +203,21 @@ def decode(
     """
     data, _ = bytes_of(source)
     if is_packets(data):
-        if fast:
-            raise UsageProblem("packets have one synthesis; leave 'fast' out")
+        if fast or look != FAITHFUL:
+            raise UsageProblem("packets have one synthesis; leave 'fast' and 'look' out")
         return mend(
             source, conceal=conceal, weights=weights, max_pixels=max_pixels, threads=threads
         ).picture
     if conceal is not None:
         raise UsageProblem("conceal is for packet streams")
     codec, stream = open_stream(
-        source, weights=weights, max_pixels=max_pixels, threads=threads, fast=fast
+        source,
+        weights=weights,
+        max_pixels=max_pixels,
+        threads=threads,
+        fast=fast,
+        look=look,
+        realism=realism,
     )
     picture: Picture = codec.decode_stream(stream)
     return picture
@@ -214,13 +231,16 @@ def open_stream(
     threads: int = 1,
     name: str | None = None,
     fast: bool = False,
+    look: str = FAITHFUL,
+    realism: float | None = None,
 ) -> tuple[Any, Stream]:
     """Check a file and load its weights; returns the codec and what its ``decode_stream`` takes.
 
     Args and errors are those of :func:`decode`; ``name`` stands in messages for the source.
     """
-    from lic.codecs.registry import FAST, codec_for_stream
+    from lic.codecs.registry import FAST, NATURAL, codec_for_stream
 
+    _check_look(fast, look, realism)
     data, path = bytes_of(source)
     stream = parse_stream(data, name=name or path, max_pixels=max_pixels)
     family = FAMILIES[stream.family]
@@ -229,9 +249,21 @@ def open_stream(
         stream.fingerprint,
         weights=weights,
         threads=threads,
-        synthesis=FAST if fast else None,
+        synthesis=FAST if fast else NATURAL if look == "natural" else None,
+        part=1.0 if realism is None else realism,
     )
     return codec, stream
+
+
+def _check_look(fast: bool, look: str, realism: float | None) -> None:
+    if look not in LOOKS:
+        raise UsageProblem(f"look '{look}' is not one of {', '.join(LOOKS)}")
+    if fast and look != FAITHFUL:
+        raise UsageProblem(f"there is no fast synthesis with the look '{look}'; leave one out")
+    if realism is not None and look == FAITHFUL:
+        raise UsageProblem("realism goes with the look 'natural'")
+    if realism is not None and not 0 <= realism <= 1:
+        raise UsageProblem(f"realism {realism:g} is outside 0..1")
 
 
 def mend(

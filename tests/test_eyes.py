@@ -94,7 +94,7 @@ def test_shares_weigh_the_distances():
     cost, told = half.cost(levels, shown, mse, rate, LAMBDAS)
     score = Ssimulacra2()(levels / 255 + 0.5, shown / 255 + 0.5)
     assert float(told["ssimulacra2"]) == pytest.approx(100 - float(score), rel=1e-5)
-    price = (7e-4 * 0.09) ** 0.5
+    price = (5e-4 * 0.1) ** 0.5
     assert float(cost) == pytest.approx(0.5 * price * (100 - float(score)), rel=1e-4)
 
 

@@ -135,7 +135,7 @@ def test_without_a_small_synthesis_the_command_says_so_in_a_line(file, tmp_path)
 
 def test_packets_have_one_synthesis(picture):
     packets = lic.encode(picture, codec="vqgan", packets=True, weights=WEIGHTS)
-    with pytest.raises(UsageProblem, match="leave 'fast' out"):
+    with pytest.raises(UsageProblem, match="leave 'fast' and 'look' out"):
         lic.decode(packets, weights=WEIGHTS, fast=True)
 
 
@@ -242,7 +242,7 @@ def test_training_starts_from_whole_codecs_and_from_itself(folder):
 
 
 def test_recipes_that_do_not_fit_are_refused():
-    with pytest.raises(UsageProblem, match="known: mse"):
+    with pytest.raises(UsageProblem, match="known: mse, eyes"):
         SynthesisTask(Recipe(family="synthesis-fast", loss="ms-ssim"))
     with pytest.raises(UsageProblem, match=r"network\.latents is 16"):
         SynthesisTask(

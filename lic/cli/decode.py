@@ -46,6 +46,19 @@ __all__ = ["decode"]
     "quarter sooner on CPUs without bfloat16, no sooner on others.",
 )
 @click.option(
+    "--look",
+    type=click.Choice(["faithful", "natural"]),
+    default="faithful",
+    show_default=True,
+    help="faithful: as near to the original as the file tells. natural: texture is invented where "
+    "the file tells too little, best below 0.3 bpp; not for evidence, text and faces that matter.",
+)
+@click.option(
+    "--realism",
+    type=click.FloatRange(0, 1),
+    help="With --look natural: 0 is faithful, 1 all of it, between them a mixture. [default: 1]",
+)
+@click.option(
     "--max-pixels", type=click.IntRange(0), help="Refuse larger pictures, 0 for no limit."
 )
 @click.option(
@@ -76,6 +89,7 @@ def decode(
     limit = DEFAULT_MAX_PIXELS if given["max_pixels"] is None else given["max_pixels"]
     threads = given["threads"] or os.cpu_count() or 1
     common: dict[str, Any] = {"weights": given["weights"], "max_pixels": limit, "threads": threads}
+    shown: dict[str, Any] = {n: given[n] for n in ("fast", "look", "realism")}
     force = given["force"]
     way = Direction(frozenset([".lic", ".pkt"]), ".png", PICTURE_SUFFIXES)
     pairs = pair_files(inputs, output, way, force=force)
@@ -87,15 +101,15 @@ def decode(
         options: Any = common | {"name": name}
         missing = ""
         if is_packets(data):
-            if given["fast"]:
-                raise UsageProblem("packets have one synthesis; leave --fast out", name)
+            if given["fast"] or given["look"] != api.FAITHFUL:
+                raise UsageProblem("packets have one synthesis; leave --fast and --look out", name)
             begun = time.perf_counter()
             mended = api.mend(data, conceal=given["conceal"], **options)
             picture, missing = mended.picture, _missing(mended)
         elif given["conceal"]:
             raise UsageProblem("is a file, not packets; --conceal is for packets", name)
         else:
-            codec, stream = api.open_stream(data, fast=given["fast"], **options)
+            codec, stream = api.open_stream(data, **shown, **options)
             begun = time.perf_counter()
             picture = codec.decode_stream(stream)
         seconds = time.perf_counter() - begun

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "FAST",
     "LEARNED",
+    "NATURAL",
     "codec_for_stream",
     "codec_names",
     "get_codec",
@@ -32,6 +33,9 @@ LEARNED = ("hyperprior", "acgc", "segpic", "vqgan")
 
 FAST = "fast"
 """Name of a small synthesis: pictures sooner, a little further from the original."""
+
+NATURAL = "natural"
+"""Name of a synthesis whose pictures look like photographs where the usual ones are smooth."""
 
 _COMPRESSAI = "compressai:"
 _loaded: dict[str, Codec] = {}
@@ -186,12 +190,22 @@ def codec_for_stream(
     weights: str | Path | None = None,
     threads: int = 1,
     synthesis: str | None = None,
+    part: float = 1.0,
 ) -> Codec:
     """Return the codec that can decode a stream of ``family`` with fingerprint ``prefix``.
+
+    Args:
+        family, prefix: Of the stream.
+        weights: File or folder of weights instead of those found.
+        threads: Strips or pictures at once.
+        synthesis: As of :func:`learned_codec`.
+        part: How much of it is mixed into the codec's own, 0..1.
 
     Raises:
         UsageProblem: No such synthesis for these weights.
         WeightsError: No weights with that fingerprint.
     """
-    card = find_weights(family, prefix=prefix, path=weights)
-    return learned_codec(card, threads, synthesis)
+    from lic.codecs.synthesis import SynthesisCodec
+
+    codec = learned_codec(find_weights(family, prefix=prefix, path=weights), threads, synthesis)
+    return codec.blended(part) if isinstance(codec, SynthesisCodec) and part != 1 else codec

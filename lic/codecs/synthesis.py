@@ -7,9 +7,13 @@ are looked for when somebody asks for them, beside the codec's first.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from lic.codecs.base import Encoded
 from lic.codecs.latent import LatentCodec
@@ -60,7 +64,25 @@ class SynthesisCodec:
     def __init__(self, codec: LatentCodec, card: Card):
         self.codec, self.card = codec, card
         self.name = f"{codec.name}:{card.family.removeprefix(_FAMILY)}"
-        self.shown = codec.shown_by(_load(card, codec))
+        self._model = _load(card, codec)
+        self.shown = codec.shown_by(self._model)
+
+    def blended(self, part: float) -> SynthesisCodec:
+        """Return a codec that shows a mixture of the codec's own synthesis and this one.
+
+        Between a picture of least squared error and one that looks real lie the best compromises of
+        both (Yan et al., arXiv 2206.10082).
+
+        Args:
+            part: 0 for the codec's own synthesis alone, 1 for this one.
+        """
+        mixed = copy.copy(self)
+        if part <= 0:
+            mixed.shown = self.codec
+        elif part < 1:
+            mixed.shown = self.codec.shown_by(_Blend(self.codec.synthesiser, self._model, part))
+            mixed.shown.halo = max(self.codec.halo, self.shown.halo)
+        return mixed
 
     def encode(self, picture: Picture, quality: float, **options: Any) -> Encoded:
         """Encode one picture; arguments as of :meth:`lic.codecs.latent.LatentCodec.encode`."""
@@ -87,6 +109,19 @@ class SynthesisCodec:
     def decode_many(self, files: Iterable[bytes]) -> Iterator[Picture]:
         """Decode several files in order."""
         return self.shown.decode_many(files)
+
+
+class _Blend(SynthesisModel):
+    """Levels between those of two syntheses; shares their networks."""
+
+    def __init__(self, first: Any, second: SynthesisModel, part: float):
+        super().__init__(second.shape, second.g_s)
+        self._first, self._second, self._part = (first,), second, part
+
+    def synthesise(self, y_hat: Tensor, normalised: Tensor, rate: Tensor) -> Tensor:
+        """Return levels, as :meth:`lic.networks.gains.GainModel.synthesise`."""
+        ends = [m.synthesise(y_hat, normalised, rate) for m in (self._first[0], self._second)]
+        return torch.lerp(ends[0], ends[1], self._part)
 
 
 def _load(card: Card, codec: LatentCodec) -> SynthesisModel:

@@ -186,11 +186,15 @@ class SynthesisConfig:
     Attributes:
         codec: Weights of ``hyperprior`` that make the streams, by path; those found when empty.
         distillation: Part of the distortion that is measured to the picture of their own synthesis
-            instead of to the original.
+            instead of to the original (loss ``mse``).
+        adversarial: Weight of the hinge loss of a PatchGAN, relative to the gradient of the others.
+        adversarial_from: Part of the budget after which it acts; it learns a little earlier.
     """
 
     codec: str = ""
     distillation: float = 0.0
+    adversarial: float = 0.0
+    adversarial_from: float = 0.3
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from lic.errors import UsageProblem
+from lic.evaluation.metrics import dists, lpips
 from lic.networks.gains import LEVELS, SynthesisModel
 from lic.networks.hyperprior import Hyperprior, HyperpriorShape, synthesis_alone
+from lic.training.adversary import Adversary
+from lic.training.appearance import Appearance
 from lic.training.config import Recipe
 from lic.training.export import export_companion
 from lic.training.growth import require_equal
@@ -30,6 +33,18 @@ __all__ = ["SynthesisTask"]
 _RATES = (0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
 """Of validation."""
 
+_LOSSES = ("mse", "eyes")
+
+_MEASURES: dict[str, Callable[..., Any]] = {"psnr": psnr_of, "lpips": lpips, "dists": dists}
+
+_HALF = LEVELS / 2
+
+_LEARNS_FROM = 0.8
+"""Part of the time before the adversary acts after which it learns."""
+
+_RISES_FOR = 0.1
+"""Part of the budget in which its weight rises."""
+
 _LINEAR = ("g_s.linear.", "g_s.lap.")
 """Paths that mean the latents of certain weights and no others."""
 
@@ -41,20 +56,24 @@ class SynthesisTask:
     encoder does and stay as they are, and with them the files. The linear path starts as theirs,
     the residual layers fresh or as those of any weights of ``hyperprior``.
 
+    With the loss ``mse`` it learns to come near the original in fewer multiplications; with
+    ``eyes``, and an adversary if the recipe has one, to look like it.
+
     Args:
         recipe: Its ``synthesis`` names the weights; its ``network`` what differs from their shape.
 
     Raises:
-        UsageProblem: A loss other than ``mse``, or a shape for other latents.
+        UsageProblem: An unknown loss, or a shape for other latents.
         WeightsError: The weights cannot be used.
     """
 
-    capturable = True
-
     def __init__(self, recipe: Recipe):
-        if recipe.loss != "mse":
-            raise UsageProblem(f"loss '{recipe.loss}' is unknown; known: mse")
+        if recipe.loss not in _LOSSES:
+            raise UsageProblem(f"loss '{recipe.loss}' is unknown; known: {', '.join(_LOSSES)}")
         self.recipe, self.config = recipe, recipe.synthesis
+        self._appearance = Appearance(recipe.eyes) if recipe.loss == "eyes" else None
+        self._adversary: Adversary | None = None
+        self.capturable = not self.config.adversarial
         self.card = find_weights("hyperprior", path=self.config.codec or None)
         self.coder = HyperpriorTask(replace(recipe, family="hyperprior", network={}))
         start = self.coder.read(self.card, load_tensors(self.card))
@@ -64,7 +83,7 @@ class SynthesisTask:
         named = {k: tuple(v) if isinstance(v, list) else v for k, v in recipe.network.items()}
         self.shape = replace(start.shape, **named)
         require_equal(asdict(start.shape), asdict(self.shape), ("latents", "lapped"))
-        self._own: list[float] | None = None
+        self._own: dict[str, list[float]] | None = None
 
     def empty(self) -> nn.Module:
         """Return networks of the recipe's shape."""
@@ -103,7 +122,9 @@ class SynthesisTask:
         return fresh | fitting
 
     def prepare(self, model: nn.Module, device: torch.device) -> None:
-        """Move the codec to the device."""
+        """Move the codec to the device and load what the loss needs."""
+        if self._appearance is not None:
+            self._appearance.prepare(device)
         self.codec.to(device)
         self.codec.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -136,18 +157,55 @@ class SynthesisTask:
         assert isinstance(model, SynthesisModel)
         levels = levels_of(x)
         latents = self.latents(levels, rate)
-        x_hat = model.g_s(*latents, rate)
+        shown = model.g_s(*latents, rate) / _HALF  # the losses depend on it alone
+        x_hat = _HALF * shown
         mse = _squared(x_hat, levels)
-        distortion = mse
+        told: dict[str, float | Tensor] = {}
+        cost, distances = self._cost(latents, levels, x_hat, mse, rate)
+        loss = (cost * tilt_of(rate, self.recipe.lambdas, self.recipe.tilt)).mean()
+        if self.config.adversarial:
+            loss, told = self._opposed(loss, levels / _HALF, shown, progress.part)
+        with torch.no_grad():
+            psnr = (10 * (LEVELS**2 / mse.clamp(min=1e-4)).log10()).mean()
+        return loss, {"psnr": psnr, **distances, **told}
+
+    def _cost(
+        self,
+        latents: tuple[Tensor, Tensor],
+        levels: Tensor,
+        x_hat: Tensor,
+        mse: Tensor,
+        rate: Tensor,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return bits a pixel that the distortion is worth ``(N,)``, and figures for the log."""
+        lambdas = self.recipe.lambdas
+        if self._appearance is not None:
+            return self._appearance.cost(levels, x_hat, mse, rate, lambdas)
         if self.config.distillation:
             with torch.no_grad():
                 shown = self.codec.g_s(*latents, rate)
-            distortion = torch.lerp(mse, _squared(x_hat, shown), self.config.distillation)
-        lambdas = self.recipe.lambdas
-        weight = lambda_of_rate(rate, lambdas) * tilt_of(rate, lambdas, self.recipe.tilt)
-        with torch.no_grad():
-            psnr = (10 * (LEVELS**2 / mse.clamp(min=1e-4)).log10()).mean()
-        return (weight * distortion).mean(), {"psnr": psnr}
+            mse = torch.lerp(mse, _squared(x_hat, shown), self.config.distillation)
+        return lambda_of_rate(rate, lambdas) * mse, {}
+
+    def _opposed(
+        self, loss: Tensor, x: Tensor, shown: Tensor, part: float
+    ) -> tuple[Tensor, dict[str, float | Tensor]]:
+        """Let an adversary learn and, from the recipe's part of the budget on, add what it says.
+
+        Args:
+            loss: Depends on the networks through ``shown`` alone.
+            x, shown: ``(N, 3, H, W)`` in [-1, 1].
+            part: Of the budget that is spent.
+        """
+        begin, full = self.config.adversarial_from, self.config.adversarial
+        if part < _LEARNS_FROM * begin:
+            return loss, {}
+        self._adversary = self._adversary or Adversary(x.device)
+        told: dict[str, float | Tensor] = {"adversary": self._adversary.learn(x, shown)}
+        if part < begin:
+            return loss, told
+        weight = full * min(1.0, (part - begin) / _RISES_FOR)
+        return self._adversary.join(loss, shown, weight), told
 
     def fuse(self, compiled: Callable[[Any], Any]) -> None:
         """Compile the likelihood, whose choice of symbols the latents need."""
@@ -157,39 +215,72 @@ class SynthesisTask:
         """Nothing follows a step."""
 
     def state(self) -> dict[str, Any]:
-        """Nothing is kept."""
-        return {}
+        """Return what a checkpoint keeps."""
+        return {} if self._adversary is None else {"adversary": self._adversary.state()}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Nothing is restored."""
+        """Undo :meth:`state`."""
+        if "adversary" in state:
+            self._adversary = Adversary(next(self.codec.parameters()).device)
+            self._adversary.restore(state["adversary"])
 
     @torch.no_grad()
     def validate(
         self, model: nn.Module, tables: Any, pictures: list[Tensor], device: torch.device
     ) -> Validation:
-        """Compare PSNR of 8-bit output with that of the codec's own synthesis."""
+        """Compare 8-bit output with that of the codec's own synthesis.
+
+        The number is dB lost or, where it learns to look right, the change of LPIPS in percent.
+        """
         assert isinstance(model, SynthesisModel)
-        ours: list[list[float]] = [[] for _ in _RATES]
-        own: list[list[float]] = [[] for _ in _RATES]
-        for picture in pictures:
-            height, width = (64 * (s // 64) for s in middle(picture).shape[1:])
-            x = middle(picture)[None, :, :height, :width].to(device)
-            for number, value in enumerate(_RATES):
-                rate = torch.full((1,), value, device=device)
-                with mixed_precision(device):
-                    latents = self.latents(levels_of(x), rate)
-                    ours[number].append(_psnr(x, model.g_s(*latents, rate)))
-                    if self._own is None:
-                        own[number].append(_psnr(x, self.codec.g_s(*latents, rate)))
-        found = [float(np.mean(values)) for values in ours]
-        self._own = self._own or [float(np.mean(values)) for values in own]
-        losses = [before - after for before, after in zip(self._own, found, strict=True)]
-        row = {f"loss@{rate:.2f}": round(v, 5) for rate, v in zip(_RATES, losses, strict=True)}
+        names = ("psnr",) if self._appearance is None else ("psnr", "lpips", "dists")
+        shown = self._measure(model, names, pictures, device)
+        if self._own is None:
+            self._own = self._measure(self.codec, names, pictures, device)
+        own = self._own
+        row = {
+            f"{name}@{rate:.2f}": round(value, 5)
+            for name in names
+            for rate, value in zip(_RATES, shown[name], strict=True)
+        }
+        rows = [
+            [rate, *(found[name][number] for name in names for found in (own, shown))]
+            for number, rate in enumerate(_RATES)
+        ]
+        losses = np.subtract(own["psnr"], shown["psnr"])
         told = ", ".join(f"{v:.3f}" for v in losses)
-        lost = float(np.mean(losses))
+        lost = float(losses.mean())
         text = f"{lost:.4f} dB less than the codec's own synthesis ({told})"
-        rows = [list(point) for point in zip(_RATES, self._own, found, strict=True)]
-        return Validation(lost, text, row, rows)
+        if self._appearance is None:
+            return Validation(lost, text, row, rows)
+        changes = {
+            name: 100 * (np.divide(shown[name], own[name]) - 1) for name in ("lpips", "dists")
+        }
+        for name, change in changes.items():
+            each = ", ".join(f"{v:+.0f}" for v in change)
+            text += f"; {name.upper()} {change.mean():+.1f} % ({each})"
+        return Validation(float(changes["lpips"].mean()), text, row, rows)
+
+    def _measure(
+        self,
+        model: SynthesisModel | Hyperprior,
+        names: tuple[str, ...],
+        pictures: list[Tensor],
+        device: torch.device,
+    ) -> dict[str, list[float]]:
+        """Return means over pictures of metrics, a number a rate of validation."""
+        found: dict[str, list[float]] = {name: [] for name in names}
+        for value in _RATES:
+            rate = torch.full((1,), value, device=device)
+            pairs = []
+            for picture in pictures:
+                height, width = (64 * (s // 64) for s in middle(picture).shape[1:])
+                x = middle(picture)[None, :, :height, :width].to(device)
+                with mixed_precision(device):
+                    pairs.append(_bytes(x, model.g_s(*self.latents(levels_of(x), rate), rate)))
+            for name in names:
+                found[name].append(float(np.mean([_MEASURES[name](*pair) for pair in pairs])))
+        return found
 
     def finish(
         self, model: nn.Module, pictures: list[Tensor], tables: dict[str, Tensor] | None
@@ -214,7 +305,8 @@ def _squared(x: Tensor, y: Tensor) -> Tensor:
     return (x - y).square().flatten(1).mean(1)
 
 
-def _psnr(x: Tensor, levels: Tensor) -> float:
+def _bytes(x: Tensor, levels: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Return an original and what is shown of it, uint8 ``(H, W, 3)``."""
     shown = (levels + LEVELS / 2).round().clamp(0, 255)
     pair = [t[0].permute(1, 2, 0).to(torch.uint8).cpu().numpy() for t in (x, shown)]
-    return psnr_of(pair[0], pair[1])
+    return pair[0], pair[1]

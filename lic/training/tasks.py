@@ -33,6 +33,7 @@ TASKS: dict[str, Callable[[Recipe], Task]] = {
     "restorer-conv": RestorerTask,
     "restorer-transformer": RestorerTask,
     "synthesis-fast": SynthesisTask,
+    "synthesis-natural": SynthesisTask,
 }
 """Families that can be trained."""
 
@@ -40,6 +41,7 @@ ADOPTED = {
     "acgc": ("hyperprior",),
     "segpic": ("hyperprior",),
     "synthesis-fast": ("hyperprior",),
+    "synthesis-natural": ("hyperprior",),
 }
 """Other families whose weights training may start from."""
 
