@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,13 @@ from lic.container import parse_stream, write_stream
 from lic.errors import StreamError, UsageProblem, WeightsError
 from lic.networks.hyperprior import HyperpriorShape, synthesis_alone
 from lic.pictures import Picture
-from lic.training.config import DataConfig, OptimiserConfig, Recipe, SynthesisConfig
+from lic.training.config import (
+    DataConfig,
+    EyesConfig,
+    OptimiserConfig,
+    Recipe,
+    SynthesisConfig,
+)
 from lic.training.loop import train
 from lic.training.synthesis import SynthesisTask
 from lic.training.task import Progress
@@ -80,6 +87,84 @@ def test_a_small_synthesis_shows_nearly_the_same(folder, file, picture):
     apart = np.abs(fast.pixels.astype(int) - whole.pixels).mean()
     assert apart < 8
     assert lic.decode(file, weights=folder) == whole
+
+
+@pytest.fixture(scope="module")
+def natural(folder, tmp_path_factory) -> Path:
+    """A folder that also has a synthesis with a look of its own."""
+    place = tmp_path_factory.mktemp("natural")
+    for path in folder.glob("tiny-*"):
+        shutil.copy(path, place)
+    where = [str(folder / "pictures")]
+    wanted = replace(
+        recipe(adversarial=0.2, adversarial_from=0.3),
+        family="synthesis-natural",
+        loss="eyes",
+        eyes=EyesConfig(squared=0.5, ssimulacra2=0.5),
+    )
+    told: list[str] = []
+    train(wanted, place / "run", where, where, 2.0, report=told.append)
+    train(wanted, place / "run", where, where, 2.5, resume=True, report=told.append)
+    assert any("adversary" in line for line in told)
+    assert "ssimulacra2" in told[-1]
+    export_run(place / "run", place, name="tiny-natural")
+    return place
+
+
+def test_a_look_can_be_chosen_and_mixed(natural, file):
+    def shown(**options) -> np.ndarray:
+        return lic.decode(file, weights=natural, **options).pixels.astype(int)
+
+    faithful, whole = shown(), shown(look="natural")
+    assert not np.array_equal(faithful, whole)
+    assert np.array_equal(shown(look="natural", realism=1), whole)
+    assert np.array_equal(shown(look="natural", realism=0), faithful)
+    half = shown(look="natural", realism=0.5)
+    between = np.abs(2 * half - faithful - whole)
+    inside = (np.minimum(faithful, whole) > 0) & (np.maximum(faithful, whole) < 255)
+    assert between[inside].max() <= 2
+    assert np.array_equal(shown(look="faithful"), faithful)
+    codec = get_codec("hyperprior:natural", weights=natural)
+    assert np.array_equal(codec.decode(file).pixels, whole)
+    assert codec.blended(0.5).decode(file) == lic.decode(
+        file, weights=natural, look="natural", realism=0.5
+    )
+
+
+def test_a_mixture_in_strips_leaves_no_seam(natural):
+    codec = get_codec("hyperprior:natural", weights=natural).blended(0.5)
+    plan = Plan(1600, 1040)
+    y_hat = torch.randn(1, codec.codec.model.shape.latents, *plan.grid).round()
+    rate = rate_bytes(120, None, plan.grid)
+    shown = codec.shown.decode_picture(y_hat, Side(), rate, plan).astype(int)
+    with torch.inference_mode():
+        levels = codec.shown._levels(y_hat, rate, Side(), (0, plan.grid[0]))
+    whole = (levels + 127.5).round().clamp(0, 255)[0].permute(1, 2, 0).numpy().astype(int)
+    assert np.abs(shown - whole[:1600, :1040]).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"look": "nice"}, "not one of faithful, natural"),
+        ({"look": "natural", "fast": True}, "leave one out"),
+        ({"realism": 0.5}, "goes with the look"),
+        ({"look": "natural", "realism": 1.5}, "outside 0..1"),
+        ({"look": "natural"}, "no natural synthesis was made"),
+    ],
+)
+def test_looks_that_cannot_be_had(options, says, file):
+    with pytest.raises(UsageProblem, match=says):
+        lic.decode(file, weights=WEIGHTS, **options)
+
+
+def test_the_command_mixes_looks(natural, file, tmp_path):
+    (tmp_path / "a.lic").write_bytes(file)
+    call = ["decode", str(tmp_path / "a.lic"), "--weights", str(natural), "--look", "natural"]
+    result = CliRunner().invoke(cli, [*call, "--realism", "0.25"])
+    assert result.exit_code == 0, result.output
+    expected = lic.decode(file, weights=natural, look="natural", realism=0.25).pixels
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "a.png")), expected)
 
 
 def test_files_are_those_of_the_codec(folder, picture, file):

@@ -25,7 +25,7 @@ from lic.training.latent import levels_of
 from lic.training.losses import lambda_of_rate, tilt_of
 from lic.training.precision import mixed_precision
 from lic.training.task import Progress, Start, Validation
-from lic.training.validation import psnr_of
+from lic.training.validation import psnr_of, score_of
 from lic.weights.store import Card, find_weights, load_tensors, network_state
 
 __all__ = ["SynthesisTask"]
@@ -35,7 +35,11 @@ _RATES = (0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
 
 _LOSSES = ("mse", "eyes")
 
-_MEASURES: dict[str, Callable[..., Any]] = {"psnr": psnr_of, "lpips": lpips, "dists": dists}
+_DISTANCES: dict[str, Callable[..., Any]] = {
+    "ssimulacra2": lambda x, shown: 100 - score_of(x, shown),
+    "lpips": lpips,
+    "dists": dists,
+}
 
 _HALF = LEVELS / 2
 
@@ -230,10 +234,12 @@ class SynthesisTask:
     ) -> Validation:
         """Compare 8-bit output with that of the codec's own synthesis.
 
-        The number is dB lost or, where it learns to look right, the change of LPIPS in percent.
+        The number is dB lost or, where it learns to look right, the change in percent of the
+        distances that it learns by.
         """
         assert isinstance(model, SynthesisModel)
-        names = ("psnr",) if self._appearance is None else ("psnr", "lpips", "dists")
+        seen = [n for n in _DISTANCES if self._appearance and getattr(self.recipe.eyes, n)]
+        names = ("psnr", *seen)
         shown = self._measure(model, names, pictures, device)
         if self._own is None:
             self._own = self._measure(self.codec, names, pictures, device)
@@ -251,15 +257,15 @@ class SynthesisTask:
         told = ", ".join(f"{v:.3f}" for v in losses)
         lost = float(losses.mean())
         text = f"{lost:.4f} dB less than the codec's own synthesis ({told})"
-        if self._appearance is None:
+        if not seen:
             return Validation(lost, text, row, rows)
-        changes = {
-            name: 100 * (np.divide(shown[name], own[name]) - 1) for name in ("lpips", "dists")
-        }
-        for name, change in changes.items():
+        changes = []
+        for name in seen:
+            change = 100 * (np.divide(shown[name], own[name]) - 1)
             each = ", ".join(f"{v:+.0f}" for v in change)
-            text += f"; {name.upper()} {change.mean():+.1f} % ({each})"
-        return Validation(float(changes["lpips"].mean()), text, row, rows)
+            text += f"; {name} {change.mean():+.1f} % ({each})"
+            changes.append(float(change.mean()))
+        return Validation(float(np.mean(changes)), text, row, rows)
 
     def _measure(
         self,
@@ -269,6 +275,7 @@ class SynthesisTask:
         device: torch.device,
     ) -> dict[str, list[float]]:
         """Return means over pictures of metrics, a number a rate of validation."""
+        measures = {"psnr": psnr_of} | _DISTANCES
         found: dict[str, list[float]] = {name: [] for name in names}
         for value in _RATES:
             rate = torch.full((1,), value, device=device)
@@ -279,7 +286,7 @@ class SynthesisTask:
                 with mixed_precision(device):
                     pairs.append(_bytes(x, model.g_s(*self.latents(levels_of(x), rate), rate)))
             for name in names:
-                found[name].append(float(np.mean([_MEASURES[name](*pair) for pair in pairs])))
+                found[name].append(float(np.mean([measures[name](*pair) for pair in pairs])))
         return found
 
     def finish(

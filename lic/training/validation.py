@@ -23,7 +23,16 @@ from lic.evaluation.metrics import (
 from lic.training.losses import ms_ssim
 from lic.training.precision import mixed_precision
 
-__all__ = ["QUALITIES", "RATES", "Measure", "curve", "jpeg_curve", "psnr_of", "rate_change"]
+__all__ = [
+    "QUALITIES",
+    "RATES",
+    "Measure",
+    "curve",
+    "jpeg_curve",
+    "psnr_of",
+    "rate_change",
+    "score_of",
+]
 
 RATES = (0.0, 0.15, 0.3, 0.45, 0.6, 0.75, 0.9, 1.0)
 """Points of the curve."""
