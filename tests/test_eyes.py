@@ -16,11 +16,11 @@ from PIL import Image
 import lic
 from lic.codecs.registry import get_codec
 from lic.errors import UsageProblem
+from lic.networks.prices import price_of_rate
 from lic.networks.ssimulacra2 import Ssimulacra2
 from lic.training.appearance import Appearance, frequencies
 from lic.training.config import DataConfig, EyesConfig, OptimiserConfig, Recipe
 from lic.training.loop import train
-from lic.training.losses import lambda_of_rate
 from lic.training.tasks import task_of
 from lic.training.weights import export_run, initial_state
 from lic.weights import find_weights, load_tensors, save_weights
@@ -88,7 +88,7 @@ def test_shares_weigh_the_distances():
     mse, rate = (levels - shown).square().flatten(1).mean(1), torch.tensor([0.5])
     squared = Appearance(EyesConfig(squared=1, ssimulacra2=0))
     cost, told = squared.cost(levels, shown, mse, rate, LAMBDAS)
-    assert cost == pytest.approx(float(lambda_of_rate(rate, LAMBDAS) * mse))
+    assert cost == pytest.approx(float(price_of_rate(rate, LAMBDAS) * mse))
     assert not told
     half = Appearance(EyesConfig(squared=0, ssimulacra2=0.5))
     cost, told = half.cost(levels, shown, mse, rate, LAMBDAS)

@@ -256,7 +256,8 @@ class LatentCodec(ABC):
     @cached_property
     def _refiner(self) -> Refiner:
         with torch.inference_mode(False):  # kept beyond the caller's inference
-            return Refiner(self.loop, self.model.g_s.linear.weight, self._levels, self.align)
+            linear, for_eyes = self.model.g_s.linear.weight, self.card.tune == "eyes"
+            return Refiner(self.loop, linear, self._levels, self.align, for_eyes=for_eyes)
 
     def _hyper_latents(self, steps: Tensor, rate: Tensor, byte: int) -> np.ndarray:
         h, w = steps.shape[-2:]

@@ -2,18 +2,19 @@ r"""Encoder search: move the latents of a tile to where its bytes buy the most q
 
 ::
 
-    targets --> context, symbols by price --> values --> synthesis --> squared error
+    targets --> context, symbols by price --> values --> synthesis --> distortion D
        ^                                         |                           |
        +---- values - gradient / curvature <-----+------ gradient of R + lambda D
 
 The analysis hands over latents that are good on average. A pass codes the tile as the loop would,
 asks for the gradient of J = R + lambda D at the values that the decoder would see, and takes for
-each latent the value where a parabola through them has its least J: the transforms are close to
-orthogonal, so the curvature of D is known beforehand. The own price of a symbol is left out of the
-gradient, since the choice by price accounts for it exactly. Targets do not drift, as they do where
-a straight-through gradient is summed up: a symbol that flips moves the gradient with it, and the
-target stays. Shaking the choice at first and less and less afterwards leads past poor local optima,
-which is what annealing does in stochastic Gumbel annealing (Yang et al., arXiv 2006.04240).
+each latent the value where a parabola through them has its least J; the curvature of D is measured
+once, before. D is the squared error or, with weights that are tuned for eyes, a mixture of it and
+SSIMULACRA 2. The own price of a symbol is left out of the gradient, since the choice by price
+accounts for it exactly. Targets do not drift, as they do where a straight-through gradient is
+summed up: a symbol that flips moves the gradient with it, and the target stays. Shaking the choice
+at first and less and less afterwards leads past poor local optima, which is what annealing does in
+stochastic Gumbel annealing (Yang et al., arXiv 2006.04240).
 
 Everything here is float and belongs to the encoder alone; it does not depend on threads.
 """
@@ -23,6 +24,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -36,6 +38,8 @@ from lic.codecs.side import Side
 from lic.networks.context import LOG_STEPS_PER_NAT, LoopRates
 from lic.networks.gains import LEVELS, SMALLEST_SCALE
 from lic.networks.likelihood import gaussian_bits
+from lic.networks.prices import DISTANCE_PRICES, EYES, LAMBDAS, price_of_rate
+from lic.networks.ssimulacra2 import LEAST_SIDE, Ssimulacra2
 from lic.networks.steps import merge, split
 
 __all__ = ["REFINED_WEIGHT", "Refiner", "Scene"]
@@ -51,8 +55,9 @@ says. It is less than without, since values around a symbol make up for what it 
 _FIRST_WEIGHT = 2 * REFINED_WEIGHT
 """Of the first pass. Starting with more symbols and leaving them out one by one ends better."""
 
-_FIRST_PACE, _LAST_PACE = 0.6, 0.15
-"""Part of the way to its new target that a latent goes: the curvature is not quite diagonal."""
+_FIRST_WAY, _LAST_WAY = 4.0, 1.0
+"""Part of the way to its new target that a latent goes in a pass, times the number of passes: the
+curvature is not quite diagonal, and more passes are for smaller steps and not for a longer way."""
 
 _FARTHEST = 0.25
 """Quantiser steps that a latent moves in a pass at most: where tables are narrow, predictions make
@@ -68,7 +73,14 @@ _SHAKE = 0.5
 _NEIGHBOURS = 2
 """Latent rows and columns around a tile that its error is measured on, too."""
 
+_NEAR = 5
+"""Rows and columns of latents that the curvature of a place is measured on."""
+
+_LEAST_PART = 0.2
+"""Of the mean curvature: what a place or a latent has at least."""
+
 _LEAST_CURVATURE = 1.0
+_TINY = 1e-6
 _SEED = 5
 
 Show = Callable[[Tensor, Tensor, Side, tuple[int, int]], Tensor]
@@ -117,15 +129,28 @@ class Refiner:
         linear: Weights of the linear path of the synthesis, ``(_, M, 1, 1)``.
         show: The codec's synthesis.
         align: Windows of the synthesis begin at multiples of so many latent rows.
+        for_eyes: The weights are tuned for eyes, and so is what makes a better file.
     """
 
-    def __init__(self, loop: CodingLoop, linear: Tensor, show: Show, align: int = 1):
+    def __init__(
+        self,
+        loop: CodingLoop,
+        linear: Tensor,
+        show: Show,
+        align: int = 1,
+        *,
+        for_eyes: bool = False,
+    ):
         self._loop, self._show = loop, show
         self._context = copy.deepcopy(loop.context).float()
         self._around = -(-_NEIGHBOURS // align) * align
+        self._score = Ssimulacra2() if for_eyes else None
         power = loop.gains.square() / linear.float().square().sum((0, 2, 3))
         self._lambda = _LAMBDA * power.median(dim=1).values
-        self._curvature = (self._lambda[:, None] / 3 / power).clamp(min=_LEAST_CURVATURE)
+        if for_eyes:
+            rates = torch.arange(len(power)) / (len(power) - 1)
+            self._lambda = EYES["squared"] * price_of_rate(rates, LAMBDAS)
+            self._point = EYES["ssimulacra2"] * price_of_rate(rates, DISTANCE_PRICES["ssimulacra2"])
 
     def refine(
         self, scene: Scene, tile: tuple[slice, slice], z: np.ndarray, passes: int
@@ -159,7 +184,6 @@ class _Search:
         padded = pad_grid(rate[None, None].float()).long()[0, 0]
         exact = loop.rates(padded)
         self.rates = LoopRates(*(getattr(exact, f.name).float() for f in fields(exact)))
-        self.curvature = owner._curvature[padded].permute(2, 0, 1)[None]
         self.z_hat = torch.from_numpy(z.astype(np.float32))[None]
         real = F.pad(torch.ones(1, 1, *self.size), (0, -rate.shape[1] % 4, 0, -rate.shape[0] % 4))
         self.real = split(real.expand(1, loop.context.latents, -1, -1))
@@ -167,6 +191,7 @@ class _Search:
         self.targets = pad_grid(self.window.steps[..., *self.window.inside])
         self.free = torch.ones_like(self.targets, dtype=torch.bool)
         self.random = torch.Generator().manual_seed(_SEED)
+        self.curvature = self.measured_curvature()
 
     def run(self, passes: int) -> Tensor | None:
         """See :meth:`Refiner.refine`."""
@@ -178,12 +203,32 @@ class _Search:
             weight = _FIRST_WEIGHT * (REFINED_WEIGHT / _FIRST_WEIGHT) ** done
             coded = self.code(choose_symbols(tables, weight), _SHAKE * (1 - done))
             gradients = torch.autograd.grad(self.cost(coded), coded.values)
-            pace = _FIRST_PACE * (_LAST_PACE / _FIRST_PACE) ** done
-            self.move(coded.values, gradients, pace)
+            way = _FIRST_WAY * (_LAST_WAY / _FIRST_WAY) ** done
+            self.move(coded.values, gradients, min(1.0, way / passes))
         with torch.no_grad():
             after = self.cost(self.code(choose_symbols(tables, REFINED_WEIGHT), 0.0))
         better = bool(after < before)  # false where anything is not finite
         return self.targets[..., : self.size[0], : self.size[1]] if better else None
+
+    def measured_curvature(self) -> Tensor:
+        """Return the curvature of lambda D, bits a squared step, from the errors of rounding.
+
+        Where D is a parabola c e^2 of an error e its slope is 2 c e, so that means of slope times
+        error tell c: by place, since what is seen differs from place to place, and by latent.
+        """
+        with torch.no_grad():
+            coded = self.code(choose_symbols(self.owner._loop.tables, RDO_WEIGHT), 0.0)
+        y_hat = coded.y_hat.detach().requires_grad_()
+        (slope,) = torch.autograd.grad(self.window.distortion(y_hat), y_hat)
+        error = y_hat.detach() - self.window.steps[..., *self.window.inside]
+        product, square = slope * error / 2, error.square() + _TINY
+        mean = product.sum() / square.sum()
+        near = partial(F.avg_pool2d, kernel_size=_NEAR, stride=1, padding=_NEAR // 2)
+        of_place = near(product.sum(1, keepdim=True)) / near(square.sum(1, keepdim=True))
+        of_latent = product.sum((0, 2, 3), keepdim=True) / square.sum((0, 2, 3), keepdim=True)
+        least = _LEAST_PART * mean
+        found = of_place.clamp(min=least) * of_latent.clamp(min=least) / mean
+        return pad_grid(found.nan_to_num(_LEAST_CURVATURE).clamp(min=_LEAST_CURVATURE))
 
     def code(self, choose: Choose, shake: float) -> _Coded:
         """Code the tile as the loop would, in float, with symbols shaken by so many steps."""
@@ -252,14 +297,22 @@ class _Window:
         worth = owner._lambda[self._rate] / 3
         worth = worth.repeat_interleave(DOWNSAMPLING, 0).repeat_interleave(DOWNSAMPLING, 1)
         self._worth = worth[: bottom - top, : right - left]
+        self._score = owner._score if min(self._worth.shape) >= LEAST_SIDE else None
+        if self._score is not None:
+            self._point = owner._point[self._rate].mean() * self._worth.numel()
+            self._wanted = self._score.features(self._levels / LEVELS + 0.5)
 
     def distortion(self, y_hat: Tensor) -> Tensor:
         """Return lambda D in bits for latents of the tile."""
         steps = self.steps.clone()
         steps[..., self.inside[0], self.inside[1]] = y_hat
         shown = self._show(steps, self._rate, self._side, self._rows)
-        error = shown[..., : self._levels.shape[2], : self._levels.shape[3]] - self._levels
-        return (error.square().sum(1) * self._worth).sum()
+        shown = shown[..., : self._levels.shape[2], : self._levels.shape[3]]
+        bits = ((shown - self._levels).square().sum(1) * self._worth).sum()
+        if self._score is None:
+            return bits
+        score = self._score.score(self._wanted, shown.float() / LEVELS + 0.5)
+        return bits + self._point * (100 - score[0])
 
 
 def _grown(

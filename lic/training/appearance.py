@@ -12,19 +12,13 @@ from torch import Tensor
 
 from lic.networks.gains import LEVELS
 from lic.networks.perceptual import LPIPS
+from lic.networks.prices import DISTANCE_PRICES, price_of_rate
 from lic.networks.ssimulacra2 import Ssimulacra2
 from lic.training.config import EyesConfig
-from lic.training.losses import lambda_of_rate
 from lic.training.texture_loss import TextureLoss
 from lic.weights.perceptual import read_dists, read_lpips
 
 __all__ = ["Appearance", "frequencies"]
-
-_PRICES = {"ssimulacra2": (5e-4, 0.1), "lpips": (0.2, 22.0), "dists": (0.5, 25.0)}
-"""Bits a pixel that a point of 100 - SSIMULACRA 2, or a unit of LPIPS or DISTS, is worth at quality
-0 and 100: about the slopes of the curves of weights that were trained for squared error, on
-held-out pictures, so that all ask for the same size. Those of SSIMULACRA 2 and LPIPS are turned a
-little: without, files became a quarter larger at the low end and 8 % smaller at the high one."""
 
 _LPIPS_STRIDE = 4
 """Of AlexNet's first layer: a grid that stood still would leave a pattern."""
@@ -66,11 +60,11 @@ class Appearance:
             rate: ``(N,)`` in [0, 1].
             lambdas: Bits a pixel that a squared level is worth at rate 0 and 1.
         """
-        total = self.config.squared * lambda_of_rate(rate, lambdas) * mse
+        total = self.config.squared * price_of_rate(rate, lambdas) * mse
         figures = {}
         for name, distance in self._distances(levels, shown).items():
             share = getattr(self.config, name)
-            total = total + share * lambda_of_rate(rate, _PRICES[name]) * distance
+            total = total + share * price_of_rate(rate, DISTANCE_PRICES[name]) * distance
             figures[name] = distance.detach().mean()
         return total, figures
 

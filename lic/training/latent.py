@@ -17,6 +17,7 @@ from lic.networks.context import LOG_STEPS_PER_NAT, LoopRates
 from lic.networks.gains import DOWNSAMPLING, LEVELS, SMALLEST_SCALE, GainModel
 from lic.networks.lapped import LappedFilter
 from lic.networks.likelihood import code_softly, gaussian_bits, round_ste
+from lic.networks.prices import price_of_rate
 from lic.networks.steps import split
 from lic.training.appearance import Appearance, frequencies
 from lic.training.config import Recipe
@@ -24,7 +25,7 @@ from lic.training.data import principal_components
 from lic.training.export import export_latent, import_latent
 from lic.training.fitting import byte_curve, fit_tables, has_coder, temporary_codec
 from lic.training.lapping import fit_lapped_matrix
-from lic.training.losses import lambda_of_rate, ms_ssim, tilt_of
+from lic.training.losses import ms_ssim, tilt_of
 from lic.training.task import Progress, Start, Validation
 from lic.training.validation import QUALITIES, curve, jpeg_curve, rate_change
 from lic.weights.store import Card
@@ -301,7 +302,7 @@ class LatentTask(ABC):
             return self._appearance.cost(*pair, out["mse"], rate, lambdas)
         dissimilar = "x_hat" in out and self.recipe.loss == "ms-ssim"
         distance = self._dissimilarity(out) if dissimilar else out["mse"]
-        return lambda_of_rate(rate, lambdas) * distance, {}
+        return price_of_rate(rate, lambdas) * distance, {}
 
     @staticmethod
     def _dissimilarity(out: dict[str, Tensor]) -> Tensor:

@@ -8,7 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["lambda_of_rate", "ms_ssim", "tilt_of"]
+from lic.networks.prices import price_of_rate
+
+__all__ = ["ms_ssim", "tilt_of"]
 
 _MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 _WINDOW, _WINDOW_SIGMA = 11, 1.5
@@ -49,12 +51,6 @@ def ms_ssim(x: Tensor, y: Tensor) -> Tensor:
     return total.mean(1)
 
 
-def lambda_of_rate(rate: Tensor, lambdas: tuple[float, float]) -> Tensor:
-    """Return the distortion weight of each rate in [0, 1], log-linear between the ends."""
-    low, high = math.log(lambdas[0]), math.log(lambdas[1])
-    return (low + rate * (high - low)).exp()
-
-
 def tilt_of(rate: Tensor, lambdas: tuple[float, float], tilt: float) -> Tensor:
     """Return what the loss of each rate is multiplied by: (lambda / middle) ** -tilt.
 
@@ -63,4 +59,4 @@ def tilt_of(rate: Tensor, lambdas: tuple[float, float], tilt: float) -> Tensor:
         lambdas: Distortion weights at rate 0 and 1; ``middle`` is their geometric mean.
         tilt: 0 for 1 everywhere, 1 for the same weight of all distortions.
     """
-    return (lambda_of_rate(rate, lambdas) / math.sqrt(lambdas[0] * lambdas[1])) ** -tilt
+    return (price_of_rate(rate, lambdas) / math.sqrt(lambdas[0] * lambdas[1])) ** -tilt

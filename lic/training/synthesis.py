@@ -14,6 +14,7 @@ from lic.errors import UsageProblem
 from lic.evaluation.metrics import dists, lpips
 from lic.networks.gains import LEVELS, SynthesisModel
 from lic.networks.hyperprior import Hyperprior, HyperpriorShape, synthesis_alone
+from lic.networks.prices import price_of_rate
 from lic.training.adversary import Adversary
 from lic.training.appearance import Appearance
 from lic.training.config import Recipe
@@ -22,7 +23,7 @@ from lic.training.growth import require_equal
 from lic.training.hyperprior import HyperpriorTask
 from lic.training.ladder import middle
 from lic.training.latent import levels_of
-from lic.training.losses import lambda_of_rate, tilt_of
+from lic.training.losses import tilt_of
 from lic.training.precision import mixed_precision
 from lic.training.task import Progress, Start, Validation
 from lic.training.validation import psnr_of, score_of
@@ -189,7 +190,7 @@ class SynthesisTask:
             with torch.no_grad():
                 shown = self.codec.g_s(*latents, rate)
             mse = torch.lerp(mse, _squared(x_hat, shown), self.config.distillation)
-        return lambda_of_rate(rate, lambdas) * mse, {}
+        return price_of_rate(rate, lambdas) * mse, {}
 
     def _opposed(
         self, loss: Tensor, x: Tensor, shown: Tensor, part: float
