@@ -51,6 +51,7 @@ def encode(
     target_bpp: float | None = None,
     target_size: int | None = None,
     target_psnr: float | None = None,
+    target_ssimulacra2: float | None = None,
     metadata: str = "icc",
     max_pixels: int = DEFAULT_MAX_PIXELS,
     weights: str | None = None,
@@ -72,9 +73,9 @@ def encode(
     Args:
         picture: A path, the bytes of a picture file, uint8 of shape ``(H, W, 3)`` for RGB or
             ``(H, W)`` for grey, a Pillow image, or a ``Picture``.
-        codec, tune, quality, target_bpp, target_size, target_psnr, metadata, max_pixels, weights,
-            threads, check, effort, codebook_size, index_coder, packets, payload, parity, roi,
-            roi_gain: See :class:`EncodeOptions`.
+        codec, tune, quality, target_bpp, target_size, target_psnr, target_ssimulacra2, metadata,
+            max_pixels, weights, threads, check, effort, codebook_size, index_coder, packets,
+            payload, parity, roi, roi_gain: See :class:`EncodeOptions`.
 
     Raises:
         UsageProblem: Options contradict each other, or a target cannot be met.
@@ -90,6 +91,7 @@ def encode(
         target_bpp=target_bpp,
         target_size=target_size,
         target_psnr=target_psnr,
+        target_ssimulacra2=target_ssimulacra2,
         metadata=metadata,
         max_pixels=max_pixels,
         weights=weights,
@@ -137,7 +139,7 @@ def load_codec(settings: EncodeOptions) -> Codec:
 def encode_picture(picture: Picture, settings: EncodeOptions) -> Encoded:
     """Encode a picture that is in memory; also returns figures, see ``Encoded``."""
     from lic.codecs.roi import gain_map_of
-    from lic.codecs.search import encode_to_psnr, encode_to_size
+    from lic.codecs.search import encode_to_psnr, encode_to_size, encode_to_ssimulacra2
 
     codec = load_codec(settings)
     picture = _with_metadata(picture, settings.metadata)
@@ -149,6 +151,8 @@ def encode_picture(picture: Picture, settings: EncodeOptions) -> Encoded:
         wanted["gain_map"] = gain_map_of(codec, mask, picture, settings.roi_gain)
     if settings.target_psnr is not None:
         encoded = encode_to_psnr(codec, picture, settings.target_psnr, **wanted)
+    elif settings.target_ssimulacra2 is not None:
+        encoded = encode_to_ssimulacra2(codec, picture, settings.target_ssimulacra2, **wanted)
     elif settings.target_size is not None:
         encoded = encode_to_size(codec, picture, settings.target_size, **wanted)
     elif settings.target_bpp is not None:

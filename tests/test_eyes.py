@@ -16,6 +16,7 @@ from PIL import Image
 import lic
 from lic.codecs.registry import get_codec
 from lic.errors import UsageProblem
+from lic.evaluation.metrics import ssimulacra2
 from lic.networks.prices import price_of_rate
 from lic.networks.ssimulacra2 import Ssimulacra2
 from lic.training.appearance import Appearance, frequencies
@@ -178,3 +179,27 @@ def test_a_run_for_eyes_is_validated_by_score_and_exports_its_tune(tmp_path):
     assert card.tune == "eyes"
     assert json.loads((tmp_path / "hyperprior-eyes.json").read_text())["tune"] == "eyes"
     assert find_weights("hyperprior", path=TINY).tune == "psnr"
+
+
+def test_a_score_can_be_asked_for(monkeypatch):
+    monkeypatch.setenv("LIC_WEIGHTS", str(WEIGHTS))
+    x = photo(64, 80)
+
+    def score(data: bytes) -> float:
+        found = ssimulacra2(x, lic.decode(data).pixels)
+        assert found is not None
+        return found
+
+    between = (score(lic.encode(x, quality=40)) + score(lic.encode(x, quality=60))) / 2
+    data = lic.encode(x, target_ssimulacra2=between)
+    assert score(data) >= between
+    below = max(0, lic.read_info(data)["quality"] - 1 / 2.55)
+    assert score(lic.encode(x, quality=below)) < between
+    with pytest.raises(UsageProblem, match=r"a SSIMULACRA 2 of 99\.90; quality 100 gives"):
+        lic.encode(x, target_ssimulacra2=99.9)
+    with pytest.raises(UsageProblem, match="8 pixels a side"):
+        lic.encode(x[:7], target_ssimulacra2=50)
+    with pytest.raises(UsageProblem, match=r"outside 0\.\.100"):
+        lic.encode(x, target_ssimulacra2=101)
+    with pytest.raises(UsageProblem, match="give one of"):
+        lic.encode(x, target_ssimulacra2=50, target_psnr=30)

@@ -10,13 +10,16 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from lic.codecs.base import Codec, Encoded
 from lic.codecs.effort import effort_of
 from lic.errors import UsageProblem
+from lic.networks.ssimulacra2 import LEAST_SIDE, Ssimulacra2
 from lic.pictures import Picture
 
-__all__ = ["encode_to_psnr", "encode_to_size"]
+__all__ = ["encode_to_psnr", "encode_to_size", "encode_to_ssimulacra2"]
 
 _STEPS = 256
 """Of codecs that do not say ``quality_steps``: one for each rate byte."""
@@ -49,10 +52,42 @@ def encode_to_psnr(codec: Codec, picture: Picture, psnr: float, **options: Any) 
     Raises:
         UsageProblem: Even quality 100 is below.
     """
+    return _encode_to(codec, picture, psnr, _psnr, "{:.2f} dB", options)
+
+
+def encode_to_ssimulacra2(codec: Codec, picture: Picture, score: float, **options: Any) -> Encoded:
+    """Encode at the lowest quality that reaches a score of SSIMULACRA 2.
+
+    Raises:
+        UsageProblem: Even quality 100 is below, or a side is under 8 pixels.
+    """
+    if min(picture.width, picture.height) < LEAST_SIDE:
+        raise UsageProblem(f"SSIMULACRA 2 needs {LEAST_SIDE} pixels a side")
+    metric = Ssimulacra2()
+    with torch.inference_mode():
+        wanted = metric.features(_tensor(picture))
+
+    def measure(_picture: Picture, encoded: Encoded) -> float:
+        assert encoded.reconstruction is not None
+        with torch.inference_mode():
+            return float(metric.score(wanted, _tensor(encoded.reconstruction)))
+
+    return _encode_to(codec, picture, score, measure, "a SSIMULACRA 2 of {:.2f}", options)
+
+
+def _encode_to(
+    codec: Codec,
+    picture: Picture,
+    wanted: float,
+    measure: Callable[[Picture, Encoded], float],
+    says: str,
+    options: dict[str, Any],
+) -> Encoded:
+    """Encode at the lowest quality that measures at least ``wanted``."""
     options = options | {"reconstruct": True}
 
     def below(encoded: Encoded) -> bool:
-        return _psnr(picture, encoded) < psnr
+        return measure(picture, encoded) < wanted
 
     first = None
     if _refines(options):
@@ -63,8 +98,10 @@ def encode_to_psnr(codec: Codec, picture: Picture, psnr: float, **options: Any) 
         if step < _steps(codec):
             first = codec.encode(picture, _quality(step, codec), **options)
     if first is None:
-        most = _psnr(picture, codec.encode(picture, 100, **options))
-        raise UsageProblem(f"cannot reach {psnr:.2f} dB; quality 100 gives {most:.2f} dB")
+        most = measure(picture, codec.encode(picture, 100, **options))
+        raise UsageProblem(
+            f"cannot reach {says.format(wanted)}; quality 100 gives {says.format(most)}"
+        )
     return first
 
 
@@ -113,6 +150,10 @@ def _steps(codec: Codec) -> int:
 
 def _quality(step: int, codec: Codec) -> float:
     return 100 * step / max(1, _steps(codec) - 1)
+
+
+def _tensor(picture: Picture) -> Tensor:
+    return torch.from_numpy(picture.pixels.astype(np.float32) / 255).permute(2, 0, 1)[None]
 
 
 def _psnr(picture: Picture, encoded: Encoded) -> float:
