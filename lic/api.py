@@ -133,6 +133,7 @@ def load_codec(settings: EncodeOptions) -> Codec:
         weights=settings.weights,
         threads=settings.threads,
         tune=settings.tune,
+        prefer=settings.preferred_tune,
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from lic.errors import UsageProblem
 from lic.pictures import DEFAULT_MAX_PIXELS
+from lic.weights import DEFAULT_TUNE
 
 __all__ = ["DEFAULT_QUALITY", "DEFAULT_ROI_GAIN", "EncodeOptions"]
 
@@ -23,9 +24,9 @@ class EncodeOptions:
 
     Attributes:
         codec: Family.
-        tune: What the family's weights are trained for: ``psnr``, or ``eyes`` for files that look
-            better at the same size; for families of latents that have such weights. ``psnr`` when
-            ``None``.
+        tune: What the weights must be trained for: ``eyes``, for files that look better at the same
+            size, or ``psnr``. When ``None``, ``eyes`` where the family has such weights, but
+            ``psnr`` with ``target_psnr``.
         quality: 0..100, 50 when nothing else is given.
         target_bpp: Bits per pixel of the whole file, not exceeded.
         target_size: Bytes of the whole file, not exceeded.
@@ -98,6 +99,11 @@ class EncodeOptions:
             raise UsageProblem("roi-gain goes with roi")
         if self.metadata not in _METADATA:
             raise UsageProblem(f"metadata '{self.metadata}' is not one of {', '.join(_METADATA)}")
+
+    @property
+    def preferred_tune(self) -> str:
+        """What weights should be tuned for, where the family leaves a choice."""
+        return "psnr" if self.target_psnr is not None else DEFAULT_TUNE
 
     def _check_targets(self) -> None:
         for name in ("target_bpp", "target_size", "target_psnr"):

@@ -40,31 +40,39 @@ def weights(tmp_path, monkeypatch):
     card = find_weights("hyperprior", path=folder)
     tensors = load_tensors(card)
     tensors["tables.gain"] = tensors["tables.gain"] * 1.25
-    # A name that comes first in any list: the tune decides and not the alphabet.
-    eyes = replace(card, name="a-tiny-eyes", tune="eyes", fingerprint="ab" * 32)
+    # A name that comes last in any list: the tune decides and not the alphabet.
+    eyes = replace(card, name="tiny-for-eyes", tune="eyes", fingerprint="ab" * 32)
     save_weights(folder, eyes, tensors)
     monkeypatch.setenv("LIC_WEIGHTS", str(folder))
     return folder
 
 
-def test_psnr_is_the_tune_where_none_is_asked_for(weights):
+def test_eyes_are_the_tune_where_none_is_asked_for(weights):
     usual = find_weights("hyperprior")
-    assert (usual.name, usual.tune) == ("tiny-hyperprior", "psnr")
-    assert find_weights("hyperprior", tune="psnr") == usual
-    assert find_weights("hyperprior", tune="eyes").name == "a-tiny-eyes"
+    assert (usual.name, usual.tune) == ("tiny-for-eyes", "eyes")
+    assert find_weights("hyperprior", tune="psnr").name == "tiny-hyperprior"
+    assert find_weights("hyperprior", prefer="psnr").name == "tiny-hyperprior"
+    assert find_weights("acgc", path=WEIGHTS).tune == "psnr"
+
+
+def test_a_target_of_psnr_takes_weights_for_psnr(weights):
+    x = photo(64, 80)
+    for tune, expected in ((None, False), ("eyes", True), ("psnr", False)):
+        data = lic.encode(x, target_psnr=24, tune=tune)
+        assert (lic.read_info(data)["weights"] == "ababab") == expected
 
 
 def test_weights_named_by_their_folder_count_before_others(weights, tmp_path):
     alone = tmp_path / "alone"
     alone.mkdir()
     for suffix in (".json", ".safetensors"):
-        shutil.copy(weights / f"a-tiny-eyes{suffix}", alone)
+        shutil.copy(weights / f"tiny-for-eyes{suffix}", alone)
     assert find_weights("hyperprior", path=alone).tune == "eyes"
 
 
 def test_a_file_is_decoded_with_the_weights_it_was_made_with(weights):
     x = photo(64, 80)
-    for_eyes, usual = (lic.encode(x, tune=tune, quality=40) for tune in ("eyes", None))
+    for_eyes, usual = (lic.encode(x, tune=tune, quality=40) for tune in (None, "psnr"))
     assert lic.read_info(for_eyes)["weights"] == "ababab"
     assert lic.read_info(usual)["weights"] != "ababab"
     for data in (for_eyes, usual):

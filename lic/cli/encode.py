@@ -53,15 +53,16 @@ _FAR_BELOW = 0.8
 )
 @click.option(
     "--tune",
-    type=click.Choice(["psnr", "eyes"]),
-    help="What the networks are trained for: the squared error that PSNR measures, or what people "
-    "see (hyperprior). [default: psnr]",
+    type=click.Choice(["eyes", "psnr"]),
+    help="What the networks are trained for: what people see, or the squared error that PSNR "
+    "measures. -q means about the same size in both. [default: eyes where the family has it, "
+    "which is hyperprior; psnr with --target-psnr]",
 )
 @click.option(
     "-e",
     "--effort",
     type=click.IntRange(1, 9),
-    help="Time for a smaller file of the same PSNR; decoding stays as fast. 1-2: symbols are "
+    help="Time for a smaller file of the same quality; decoding stays as fast. 1-2: symbols are "
     "rounded to nearest, hardly faster and larger, to compare; 3-6: chosen by price; 7, 8, 9: "
     "latents are refined before that, in 8, 24, 72 passes that each take about as long as "
     "decoding; 4 to 7 % less at equal PSNR, most of it as more PSNR at one -q. Targets are "

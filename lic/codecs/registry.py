@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from lic.codecs.base import Codec
 from lic.codecs.effort import EffortCodec
 from lic.errors import UsageProblem
-from lic.weights.store import Card, find_weights
+from lic.weights.store import DEFAULT_TUNE, Card, find_weights
 
 if TYPE_CHECKING:
     from lic.codecs.packeted import PacketCodec
@@ -102,16 +102,18 @@ def get_codec(
     weights: str | Path | None = None,
     threads: int = 1,
     tune: str | None = None,
+    prefer: str = DEFAULT_TUNE,
 ) -> Codec:
     """Return a codec by name.
 
     Args:
         name: A family, a classic codec, or ``compressai:NAME[:QUALITY[:CHECKPOINT]]``. Behind a
-            family of latents may stand what it is tuned for as in ``hyperprior-eyes``, and then an
+            family of latents may stand what it is tuned for as in ``hyperprior-psnr``, and then an
             effort as in ``hyperprior@7`` or another synthesis as in ``hyperprior:fast``.
         weights: Weights of a family instead of those found.
         threads: Strips or pictures at once, for families.
-        tune: What the weights of a family are tuned for, where the name does not tell.
+        tune: What the weights of a family must be tuned for, where the name does not tell.
+        prefer: What they should be tuned for, where there is a choice.
 
     Raises:
         UsageProblem: No codec of that name, the nearest known one is named; or no weights of the
@@ -122,7 +124,7 @@ def get_codec(
     rest, colon, synthesis = rest.partition(":")
     family, dash, tuned = rest.partition("-")
     if family in LEARNED and not (at and colon):
-        card = find_weights(family, path=weights, tune=tuned if dash else tune)
+        card = find_weights(family, path=weights, tune=tuned if dash else tune, prefer=prefer)
         codec = learned_codec(card, threads, synthesis if colon else None)
         return _with_effort(codec, level) if at else codec
     if name.startswith(_COMPRESSAI):

@@ -184,7 +184,8 @@ class SynthesisConfig:
     """What only another synthesis for the streams of trained weights has.
 
     Attributes:
-        codec: Weights of ``hyperprior`` that make the streams, by path; those found when empty.
+        codec: Weights of ``hyperprior`` that make the streams, by path; when empty those found that
+            are tuned for what the loss says.
         distillation: Part of the distortion that is measured to the picture of their own synthesis
             instead of to the original (loss ``mse``).
         adversarial: Weight of the hinge loss of a PatchGAN, relative to the gradient of the others.

@@ -17,7 +17,7 @@ from lic.coding.tables import ProbabilityTables, gaussian_tables
 from lic.networks.gains import GainModel
 from lic.networks.vqgan import Vqgan
 from lic.weights.quantised import halves, stored_state
-from lic.weights.store import DEFAULT_TUNE, Card, fingerprint, network_state
+from lic.weights.store import Card, fingerprint, network_state
 
 if TYPE_CHECKING:
     from lic.networks.taming import TamingVqgan
@@ -65,7 +65,7 @@ def export_latent(
     name: str,
     training: dict[str, Any],
     tables: ProbabilityTables | None = None,
-    tune: str = DEFAULT_TUNE,
+    tune: str = "psnr",
 ) -> tuple[Card, dict[str, Tensor]]:
     """Return card and tensors of trained networks.
 

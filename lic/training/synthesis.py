@@ -79,7 +79,8 @@ class SynthesisTask:
         self._appearance = Appearance(recipe.eyes) if recipe.loss == "eyes" else None
         self._adversary: Adversary | None = None
         self.capturable = not self.config.adversarial
-        self.card = find_weights("hyperprior", path=self.config.codec or None)
+        prefer = "psnr" if recipe.loss == "mse" else recipe.loss
+        self.card = find_weights("hyperprior", path=self.config.codec or None, prefer=prefer)
         self.coder = HyperpriorTask(replace(recipe, family="hyperprior", network={}))
         start = self.coder.read(self.card, load_tensors(self.card))
         self.codec: Hyperprior = self.coder.networks(start.shape)

@@ -34,7 +34,9 @@ __all__ = [
     "save_weights",
 ]
 
-DEFAULT_TUNE = "psnr"
+DEFAULT_TUNE = "eyes"
+"""What weights are tuned for that are used where nobody says, if a family has such."""
+
 FINGERPRINT_BYTES = 3
 _PACKAGE = Path(__file__).parent
 _HEADER_LIMIT = 10_000_000
@@ -67,7 +69,7 @@ class Card:
     training: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     licence: str = "CC0-1.0"
-    tune: str = DEFAULT_TUNE
+    tune: str = "psnr"
     path: Path = field(default=Path(), compare=False)
 
     def shape(self) -> dict[str, Any]:
@@ -128,6 +130,7 @@ def find_weights(
     prefix: bytes | None = None,
     path: str | Path | None = None,
     tune: str | None = None,
+    prefer: str = DEFAULT_TUNE,
 ) -> Card:
     """Return the card of the weights to use.
 
@@ -135,8 +138,8 @@ def find_weights(
         family: Codec family wanted.
         prefix: Fingerprint bytes that a file asks for; any weights of the family when ``None``.
         path: Weights named by the user, which then must fit.
-        tune: What they were trained for; where ``None`` and several in one place fit, those for
-            ``DEFAULT_TUNE``.
+        tune: What they must be tuned for.
+        prefer: What they should be tuned for, where several in one place fit.
 
     Raises:
         UsageProblem: There are weights of the family, but none with this tune.
@@ -149,7 +152,7 @@ def find_weights(
     fitting = [[c for c in there if prefix in (None, c.prefix())] for there in found]
     for there in filter(None, fitting):
         if tune is None:
-            return next((c for c in there if c.tune == DEFAULT_TUNE), there[0])
+            return next((c for c in there if c.tune == prefer), there[0])
         for card in there:
             if card.tune == tune:
                 return card
