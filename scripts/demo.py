@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from lic.codecs.base import Codec
 from lic.codecs.registry import get_codec
-from lic.evaluation.metrics import psnr
+from lic.evaluation.metrics import psnr, ssimulacra2
 from lic.pictures import Picture, write_picture
 
 QUALITY = 40
@@ -87,11 +87,13 @@ def main(folder: str) -> None:
         data = nearest(rival, picture, len(file))
         rows.append((name, data, rival.decode(data)))
     shown = [(f"original, {3 * pixels} bytes of RGB", picture.pixels)]
-    print(f"{'codec':10}{'bytes':>8}{'bpp':>8}{'PSNR dB':>9}")
+    print(f"{'codec':10}{'bytes':>8}{'bpp':>8}{'PSNR dB':>9}{'SSIMULACRA 2':>14}")
     for name, data, result in rows:
         quality = psnr(picture.pixels, result.pixels)
-        print(f"{name:10}{len(data):8}{8 * len(data) / pixels:8.3f}{quality:9.2f}")
-        shown.append((f"{name}, {len(data)} bytes, {quality:.2f} dB", result.pixels))
+        score = ssimulacra2(picture.pixels, result.pixels)
+        rate = 8 * len(data) / pixels
+        print(f"{name:10}{len(data):8}{rate:8.3f}{quality:9.2f}{score:14.1f}")
+        shown.append((f"{name}, {len(data)} bytes, {quality:.2f} dB, {score:.0f}", result.pixels))
     side_by_side(shown).save(out / "side-by-side.png")
     print(f"look at {out / 'side-by-side.png'}")
 

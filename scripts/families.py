@@ -27,7 +27,7 @@ from lic.errors import LicError
 from lic.evaluation.datasets import find_dataset
 from lic.pictures import Picture, read_picture
 
-FAMILIES = ("hyperprior", "acgc", "segpic")
+FAMILIES = ("hyperprior-psnr", "acgc", "segpic")
 QUALITY = 50.0
 SIZE = (512, 768)
 

@@ -66,7 +66,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("pictures")
     parser.add_argument("out", type=Path)
-    parser.add_argument("--codec", default="hyperprior")
+    parser.add_argument("--codec", default="hyperprior-psnr")
     parser.add_argument("--quality", type=float, default=30)
     parser.add_argument("--gain", type=float, default=25)
     parser.add_argument("--only", help="names without suffix, with commas between")

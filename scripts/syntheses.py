@@ -17,7 +17,7 @@ from lic.codecs import plan, registry
 from lic.codecs.synthesis import SynthesisCodec
 from lic.pictures import read_picture
 
-NAMES = ("hyperprior", "hyperprior:fast")
+NAMES = ("hyperprior-psnr", "hyperprior-psnr:fast")
 SIDE = 32
 """Rows and columns of latents that arithmetic is counted on."""
 

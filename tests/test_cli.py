@@ -185,3 +185,13 @@ def test_a_family_without_such_weights_says_so(codec, folder, tmp_path):
     found = lic("encode", folder / "a.png", "-o", target, "--codec", codec, "--tune", "eyes")
     one_line(found, 2, "tune", codec)
     assert not target.exists()
+
+
+def test_info_names_the_weights_where_they_are(folder, tmp_path):
+    told = lic("info", folder / "a.lic").stdout.decode()
+    assert "(tiny-hyperprior)" in told
+    (tmp_path / "broken.json").write_text("{")
+    for weights in (tmp_path, tmp_path / "none"):
+        told = lic("info", folder / "a.lic", LIC_WEIGHTS=str(weights))
+        assert told.returncode == 0
+        assert b"(not here)" in told.stdout

@@ -32,6 +32,7 @@ def info(
     from lic.pictures import DEFAULT_MAX_PIXELS
 
     limit = DEFAULT_MAX_PIXELS if max_pixels is None else max_pixels
+    known = _known()
     worst = 0
     files = [f for f, _ in expand_inputs(inputs, frozenset([".lic", ".pkt"]))]
     for given in files:
@@ -44,6 +45,7 @@ def info(
             print(f"lic: error: {about_input(error, given)}", file=sys.stderr)
             worst = max(worst, error.exit_code)
             continue
+        values["weights_name"] = known.get((values["family"], values["weights"]))
         click.echo(json.dumps(values) if as_json else _lines(values))
     ctx.exit(worst)
 
@@ -55,7 +57,7 @@ def _lines(v: dict[str, Any]) -> str:
         return "\n".join([head, *_packet_lines(v)])
     lines = [
         head,
-        f"  family {v['family']}, {_quality(v)}, weights {v['weights']}, "
+        f"  family {v['family']}, {_quality(v)}, weights {v['weights']} ({_found(v)}), "
         f"format version {v['format_version']}",
         f"  payload {v['payload_bytes']} bytes, tiles {v['tiles']}, "
         f"gain map {'yes' if v['gain_map'] else 'no'}",
@@ -69,13 +71,28 @@ def _lines(v: dict[str, Any]) -> str:
 
 def _packet_lines(v: dict[str, Any]) -> list[str]:
     lines = [
-        f"  family {v['family']}, {_quality(v)}, weights {v['weights']}, "
+        f"  family {v['family']}, {_quality(v)}, weights {v['weights']} ({_found(v)}), "
         f"format version {v['format_version']}",
         f"  packets {v['packets_received']} of {v['packets']}, "
         f"parity {v['parity_received']} of {v['parity']}",
     ]
     others = [f"{n} {v[n]}" for n in ("damaged", "doubled", "foreign") if v[n]]
     return [*lines, f"  datagrams {v['datagrams']}: " + ", ".join(others)] if others else lines
+
+
+def _known() -> dict[tuple[str, str], str]:
+    """Return names of the weights that are here, by family and fingerprint."""
+    from lic.errors import LicError
+    from lic.weights import list_cards
+
+    try:
+        return {(c.family, c.prefix().hex()): c.name for c in reversed(list_cards())}
+    except LicError:  # a broken card says nothing about the file
+        return {}
+
+
+def _found(v: dict[str, Any]) -> str:
+    return str(v["weights_name"] or "not here")
 
 
 def _quality(v: dict[str, Any]) -> str:
