@@ -5,6 +5,9 @@ Torch is imported by the first call that needs a network; ``read_info`` and ``is
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +15,13 @@ from lic.container import FAMILIES, INDEX_CODERS, Stream, is_lic, is_packets, pa
 from lic.container.packets import PACKETS_VERSION
 from lic.container.received import receive
 from lic.errors import LicError, UsageProblem
-from lic.options import DEFAULT_QUALITY, DEFAULT_ROI_GAIN, EncodeOptions
+from lic.options import (
+    DEFAULT_QUALITY,
+    DEFAULT_ROI_GAIN,
+    LOOKS,
+    DecodeOptions,
+    EncodeOptions,
+)
 from lic.pictures import DEFAULT_MAX_PIXELS, Picture
 from lic.sources import as_picture, bytes_of
 
@@ -22,7 +31,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_QUALITY",
-    "LOOKS",
+    "DecodeOptions",
+    "Decoded",
     "EncodeOptions",
     "decode",
     "encode",
@@ -30,14 +40,10 @@ __all__ = [
     "is_lic",
     "load_codec",
     "mend",
-    "open_stream",
+    "open_coded",
     "read_info",
     "transcode",
 ]
-
-FAITHFUL = "faithful"
-LOOKS = (FAITHFUL, "natural")
-"""What ``decode`` makes of a file: what is nearest to the original, or what looks most like one."""
 
 _FILE_OPTIONS = ("effort", "codebook_size", "index_coder")
 
@@ -175,7 +181,7 @@ def decode(
     threads: int = 1,
     conceal: str | None = None,
     fast: bool = False,
-    look: str = FAITHFUL,
+    look: str = LOOKS[0],
     realism: float | None = None,
 ) -> Picture:
     """Decode a ``.lic`` file or a packet stream; family and weights follow from its header.
@@ -187,15 +193,7 @@ def decode(
 
     Args:
         source: A path or the bytes of a file.
-        weights: File or folder of weights; ``$LIC_WEIGHTS`` and the package when ``None``.
-        max_pixels: Larger pictures are refused; 0 for no limit.
-        threads: Strips at once; changes no pixel.
-        conceal: Of ``lic.codecs.conceal.CONCEALERS``, for packet streams; the best that there is
-            when ``None``.
-        fast: Show files of ``hyperprior`` by a small synthesis, not quite as near to the original.
-        look: ``faithful``, as near to the original as the file tells; or ``natural``, where what
-            the file does not tell is invented, so that surfaces have a texture (``hyperprior``).
-        realism: How far to go from ``faithful``, 0, to ``natural``, 1 (the default with it).
+        weights, max_pixels, threads, conceal, fast, look, realism: See :class:`DecodeOptions`.
 
     Raises:
         UsageProblem: ``conceal`` for a file, ``fast`` or ``natural`` where no such synthesis is,
@@ -206,69 +204,98 @@ def decode(
         WeightsError: The weights that the file was written with are not here.
         TypeError: ``source`` is neither path nor bytes.
     """
-    data, _ = bytes_of(source)
-    if is_packets(data):
-        if fast or look != FAITHFUL:
-            raise UsageProblem("packets have one synthesis; leave 'fast' and 'look' out")
-        return mend(
-            source, conceal=conceal, weights=weights, max_pixels=max_pixels, threads=threads
-        ).picture
-    if conceal is not None:
-        raise UsageProblem("conceal is for packet streams")
-    codec, stream = open_stream(
-        source,
+    settings = DecodeOptions(
         weights=weights,
         max_pixels=max_pixels,
         threads=threads,
+        conceal=conceal,
         fast=fast,
         look=look,
         realism=realism,
     )
-    picture: Picture = codec.decode_stream(stream)
-    return picture
+    data, name = bytes_of(source)
+    return open_coded(data, settings, name)().picture
 
 
-def open_stream(
-    source: str | Path | bytes,
-    *,
-    weights: str | None = None,
-    max_pixels: int = DEFAULT_MAX_PIXELS,
-    threads: int = 1,
-    name: str | None = None,
-    fast: bool = False,
-    look: str = FAITHFUL,
-    realism: float | None = None,
-) -> tuple[Any, Stream]:
-    """Check a file and load its weights; returns the codec and what its ``decode_stream`` takes.
+@dataclass(frozen=True)
+class Decoded:
+    """A decoded picture.
 
-    Args and errors are those of :func:`decode`; ``name`` stands in messages for the source.
+    Attributes:
+        picture: What is shown.
+        mended: What was missing, for packet streams; ``None`` for files.
     """
-    from lic.codecs.registry import FAST, NATURAL, codec_for_stream
 
-    _check_look(fast, look, realism)
-    data, path = bytes_of(source)
-    stream = parse_stream(data, name=name or path, max_pixels=max_pixels)
-    family = FAMILIES[stream.family]
-    codec = codec_for_stream(
-        family,
-        stream.fingerprint,
-        weights=weights,
-        threads=threads,
-        synthesis=FAST if fast else NATURAL if look == "natural" else None,
-        part=1.0 if realism is None else realism,
+    picture: Picture
+    mended: Mended | None = None
+
+
+def open_coded(
+    data: bytes, settings: DecodeOptions, name: str | None = None
+) -> Callable[[], Decoded]:
+    """Check a file or a packet stream and load its weights; returns what decodes it.
+
+    Args:
+        data: The whole file or stream.
+        settings: How to decode.
+        name: Stands in messages for the source.
+
+    Raises:
+        As :func:`decode`, here or when the result is called.
+    """
+    with _about(name):
+        decode = _open_packets(data, settings) if is_packets(data) else _open_file(data, settings)
+
+    def named() -> Decoded:
+        with _about(name):
+            return decode()
+
+    return named
+
+
+def _open_packets(data: bytes, settings: DecodeOptions) -> Callable[[], Decoded]:
+    from lic.codecs.registry import packet_codec
+
+    settings.check_packets()
+    received = receive(data, settings.max_pixels)
+    codec = packet_codec(
+        received.header.fingerprint, weights=settings.weights, threads=settings.threads
     )
-    return codec, stream
+
+    def mended() -> Decoded:
+        found = codec.mend(received, settings.conceal)
+        return Decoded(found.picture, found)
+
+    return mended
 
 
-def _check_look(fast: bool, look: str, realism: float | None) -> None:
-    if look not in LOOKS:
-        raise UsageProblem(f"look '{look}' is not one of {', '.join(LOOKS)}")
-    if fast and look != FAITHFUL:
-        raise UsageProblem(f"there is no fast synthesis with the look '{look}'; leave one out")
-    if realism is not None and look == FAITHFUL:
-        raise UsageProblem("realism goes with the look 'natural'")
-    if realism is not None and not 0 <= realism <= 1:
-        raise UsageProblem(f"realism {realism:g} is outside 0..1")
+def _open_file(data: bytes, settings: DecodeOptions) -> Callable[[], Decoded]:
+    settings.check_file()
+    stream = parse_stream(data, max_pixels=settings.max_pixels)
+    codec = _codec_of(stream, settings)
+    return lambda: Decoded(codec.decode_stream(stream))
+
+
+def _codec_of(stream: Stream, settings: DecodeOptions) -> Any:
+    from lic.codecs.registry import codec_for_stream
+
+    return codec_for_stream(
+        FAMILIES[stream.family],
+        stream.fingerprint,
+        weights=settings.weights,
+        threads=settings.threads,
+        synthesis=settings.synthesis,
+        part=1.0 if settings.realism is None else settings.realism,
+    )
+
+
+@contextmanager
+def _about(name: str | None) -> Iterator[None]:
+    """Let errors name their source."""
+    try:
+        yield
+    except LicError as error:
+        raise (error.about(name) if name else error) from None
 
 
 def mend(
@@ -278,23 +305,19 @@ def mend(
     weights: str | None = None,
     max_pixels: int = DEFAULT_MAX_PIXELS,
     threads: int = 1,
-    name: str | None = None,
 ) -> Mended:
     """Decode a packet stream and tell what was missing.
 
-    Args and errors are those of :func:`decode`; ``name`` stands in messages for the source.
+    Args and errors are those of :func:`decode`.
     """
-    from lic.codecs.registry import packet_codec
-
-    data, path = bytes_of(source)
-    try:
-        received = receive(data, max_pixels)
-        prefix = received.header.fingerprint
-        codec = packet_codec(prefix, weights=weights, threads=threads)
-        return codec.mend(received, conceal)
-    except LicError as error:
-        place = name or path
-        raise (error.about(place) if place else error) from None
+    settings = DecodeOptions(
+        weights=weights, max_pixels=max_pixels, threads=threads, conceal=conceal
+    )
+    data, name = bytes_of(source)
+    with _about(name):
+        found = _open_packets(data, settings)().mended
+    assert found is not None
+    return found
 
 
 def transcode(
@@ -321,7 +344,10 @@ def transcode(
     """
     if (codebook_size is None) == (target_size is None):
         raise UsageProblem("give one of codebook-size, target-size")
-    codec, stream = open_stream(source, weights=weights, max_pixels=max_pixels, threads=threads)
+    data, name = bytes_of(source)
+    stream = parse_stream(data, name=name, max_pixels=max_pixels)
+    with _about(name):
+        codec = _codec_of(stream, DecodeOptions(weights=weights, threads=threads))
     if not hasattr(codec, "transcode"):
         raise UsageProblem(f"a file of '{codec.name}' has no codebook; encode the picture again")
     if target_size is None:

@@ -9,12 +9,14 @@ from lic.errors import UsageProblem
 from lic.pictures import DEFAULT_MAX_PIXELS
 from lic.weights import DEFAULT_TUNE
 
-__all__ = ["DEFAULT_QUALITY", "DEFAULT_ROI_GAIN", "EncodeOptions"]
+__all__ = ["DEFAULT_QUALITY", "DEFAULT_ROI_GAIN", "LOOKS", "DecodeOptions", "EncodeOptions"]
 
 DEFAULT_QUALITY = 50.0
 DEFAULT_ROI_GAIN = 25.0
 MOST_ROI_GAIN = 49.0
 MOST_EFFORT = 9
+LOOKS = ("faithful", "natural")
+"""What decoding makes of a file: what is nearest to the original, or what looks most like one."""
 _METADATA = ("none", "icc", "all")
 
 
@@ -156,3 +158,58 @@ class EncodeOptions:
             raise UsageProblem(f"parity {self.parity}: a number of datagrams, 0 or more")
         if self.payload is not None and self.payload < 1:
             raise UsageProblem(f"payload {self.payload}: bytes of a datagram, 1 or more")
+
+
+@dataclass(frozen=True)
+class DecodeOptions:
+    """Settings of decoding files and packet streams.
+
+    Attributes:
+        weights: File or folder of weights; ``$LIC_WEIGHTS`` and the package when ``None``.
+        max_pixels: Larger pictures are refused; 0 for no limit.
+        threads: Strips at once; changes no pixel.
+        conceal: Of ``lic.codecs.conceal.CONCEALERS``, for packet streams; the best that there is
+            when ``None``.
+        fast: Show files of ``hyperprior`` by a small synthesis, not quite as near to the original.
+        look: ``faithful``, as near to the original as the file tells; or ``natural``, where what
+            the file does not tell is invented, so that surfaces have a texture (``hyperprior``).
+        realism: How far to go from ``faithful``, 0, to ``natural``, 1 (the default with it).
+
+    Raises:
+        UsageProblem: An unknown look, ``fast`` with another look than ``faithful``, or ``realism``
+            without ``natural`` or outside of 0..1.
+    """
+
+    weights: str | None = None
+    max_pixels: int = DEFAULT_MAX_PIXELS
+    threads: int = 1
+    conceal: str | None = None
+    fast: bool = False
+    look: str = LOOKS[0]
+    realism: float | None = None
+
+    def __post_init__(self) -> None:
+        natural = self.look != LOOKS[0]
+        if self.look not in LOOKS:
+            raise UsageProblem(f"look '{self.look}' is not one of {', '.join(LOOKS)}")
+        if self.fast and natural:
+            raise UsageProblem(f"no fast synthesis has the look '{self.look}'; leave one out")
+        if self.realism is not None and not natural:
+            raise UsageProblem("realism goes with the look 'natural'")
+        if self.realism is not None and not 0 <= self.realism <= 1:
+            raise UsageProblem(f"realism {self.realism:g} is outside 0..1")
+
+    @property
+    def synthesis(self) -> str | None:
+        """Name of the synthesis that shows files, ``None`` for that of their codec."""
+        return "fast" if self.fast else None if self.look == LOOKS[0] else self.look
+
+    def check_packets(self) -> None:
+        """Raise ``UsageProblem`` for what packet streams do not have."""
+        if self.synthesis is not None:
+            raise UsageProblem("packets have one synthesis; leave 'fast' and 'look' out")
+
+    def check_file(self) -> None:
+        """Raise ``UsageProblem`` for what only packet streams have."""
+        if self.conceal is not None:
+            raise UsageProblem("is a file; 'conceal' is for packets")

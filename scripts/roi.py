@@ -66,7 +66,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("pictures")
     parser.add_argument("out", type=Path)
-    parser.add_argument("--codec", default="hyperprior-psnr")
+    parser.add_argument("--codec", default="hyperprior")
+    parser.add_argument("--tune", default="psnr", help="since PSNR is what is compared")
     parser.add_argument("--quality", type=float, default=30)
     parser.add_argument("--gain", type=float, default=25)
     parser.add_argument("--only", help="names without suffix, with commas between")
@@ -80,10 +81,9 @@ def main() -> None:
         with Image.open(path) as image:
             pixels = np.asarray(image.convert("RGB"))
         mask = mask_of(pixels)
-        plain = lic.encode(pixels, quality=given.quality, codec=given.codec)
-        with_region = at_size(
-            pixels, len(plain), codec=given.codec, roi=_png(mask), roi_gain=given.gain
-        )
+        options = {"codec": given.codec, "tune": given.tune}
+        plain = lic.encode(pixels, quality=given.quality, **options)
+        with_region = at_size(pixels, len(plain), roi=_png(mask), roi_gain=given.gain, **options)
         inside = mask > 0
         shown = []
         for label, data in (("plain", plain), ("region", with_region)):

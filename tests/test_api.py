@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import os
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -77,3 +79,19 @@ def test_a_file_that_does_not_exist_is_a_usage_problem(tmp_path):
         lic.decode(Path("no.lic"))
     with pytest.raises(lic.UsageProblem, match="is a folder, not a file"):
         lic.read_info(tmp_path)
+
+
+def test_a_pipe_is_read_once(tmp_path):
+    x = photo(40, 48)
+    for data in (
+        lic.encode(x, quality=30, **TINY),
+        lic.encode(x, codec="vqgan", packets=True, **TINY),
+    ):
+        pipe = tmp_path / "pipe"
+        os.mkfifo(pipe)
+        writer = threading.Thread(target=pipe.write_bytes, args=(data,))
+        writer.start()
+        shown = lic.decode(str(pipe), **TINY)
+        writer.join()
+        pipe.unlink()
+        assert shown == lic.decode(data, **TINY)

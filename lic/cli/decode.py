@@ -75,10 +75,9 @@ def decode(
     weights follow from each file; without -o a PNG goes beside it, and folders get PNG files. Of
     packets of several pictures in one file, the picture with the most is decoded.
     """
-    from lic import api
-    from lic.container import is_packets
-    from lic.errors import UsageProblem
+    from lic.api import open_coded
     from lic.files import atomic_write, check_output, read_input
+    from lic.options import DecodeOptions
     from lic.pictures import (
         DEFAULT_MAX_PIXELS,
         PICTURE_SUFFIXES,
@@ -86,10 +85,15 @@ def decode(
         write_picture,
     )
 
-    limit = DEFAULT_MAX_PIXELS if given["max_pixels"] is None else given["max_pixels"]
-    threads = given["threads"] or os.cpu_count() or 1
-    common: dict[str, Any] = {"weights": given["weights"], "max_pixels": limit, "threads": threads}
-    shown: dict[str, Any] = {n: given[n] for n in ("fast", "look", "realism")}
+    settings = DecodeOptions(
+        weights=given["weights"],
+        max_pixels=DEFAULT_MAX_PIXELS if given["max_pixels"] is None else given["max_pixels"],
+        threads=given["threads"] or os.cpu_count() or 1,
+        conceal=given["conceal"],
+        fast=given["fast"],
+        look=given["look"],
+        realism=given["realism"],
+    )
     force = given["force"]
     way = Direction(frozenset([".lic", ".pkt"]), ".png", PICTURE_SUFFIXES)
     pairs = pair_files(inputs, output, way, force=force)
@@ -98,20 +102,10 @@ def decode(
     def work(source: str, target: str) -> None:
         data = read_input(source)
         name = "standard input" if source == "-" else source
-        options: Any = common | {"name": name}
-        missing = ""
-        if is_packets(data):
-            if given["fast"] or given["look"] != api.FAITHFUL:
-                raise UsageProblem("packets have one synthesis; leave --fast and --look out", name)
-            begun = time.perf_counter()
-            mended = api.mend(data, conceal=given["conceal"], **options)
-            picture, missing = mended.picture, _missing(mended)
-        elif given["conceal"]:
-            raise UsageProblem("is a file, not packets; --conceal is for packets", name)
-        else:
-            codec, stream = api.open_stream(data, **shown, **options)
-            begun = time.perf_counter()
-            picture = codec.decode_stream(stream)
+        decode = open_coded(data, settings, name)  # seconds below are without loading networks
+        begun = time.perf_counter()
+        decoded = decode()
+        picture, missing = decoded.picture, _missing(decoded.mended) if decoded.mended else ""
         seconds = time.perf_counter() - begun
         check_output(target, inputs=[source], force=force)
         atomic_write(target, write_picture(picture, format=formats[target]), force=force)
