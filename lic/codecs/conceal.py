@@ -22,6 +22,7 @@ __all__ = [
     "Concealer",
     "available_concealers",
     "concealer",
+    "default_concealer",
     "restorer_of",
     "with_guesses",
     "with_trust",
@@ -29,6 +30,8 @@ __all__ = [
 
 CONCEALERS = ("none", "nearest", "mean", *KINDS)
 """By name: an empty hole, the nearest codeword that arrived, the mean of those around, networks."""
+
+_BEST_FIRST = ("conv", "transformer", "mean")
 
 Concealer = Callable[[Tensor, Tensor, Tensor, int], tuple[Tensor, Tensor]]
 """(codewords ``(1, E, h, w)``, known bool ``(h, w)``, codebook ``(K, E)``, bits) -> codewords and
@@ -58,8 +61,14 @@ def concealer(name: str, codec: Card) -> Concealer:
     return _Network(cards[0])
 
 
+def default_concealer(codec: Card) -> str:
+    """Return the name of what conceals best, as measured, of those that there are for weights."""
+    there = available_concealers(codec)
+    return next(name for name in _BEST_FIRST if name in there)
+
+
 def available_concealers(codec: Card) -> tuple[str, ...]:
-    """Return the names of those that there are for these weights, the best that measured last."""
+    """Return the names of those that there are for these weights."""
     there = {name for name in KINDS if companions(codec, f"restorer-{name}")}
     return tuple(name for name in CONCEALERS if name not in KINDS or name in there)
 

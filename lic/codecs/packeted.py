@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from lic.codecs.base import Encoded
-from lic.codecs.conceal import CONCEALERS, Concealer, available_concealers, concealer
+from lic.codecs.conceal import CONCEALERS, Concealer, concealer, default_concealer
 from lic.codecs.packets import Grid, decode_packets, encode_packets
 from lic.codecs.plan import Plan, in_order
 from lic.codecs.vqgan import VqganCodec, as_grey
@@ -172,7 +172,7 @@ class PacketCodec:
             raise WeightsError(f"the packets need weights {header.fingerprint.hex()}")
         if not codec.bottom <= header.bits <= codec.top:
             raise StreamError(f"codebook of 2^{header.bits} indices is not in the weights' ladder")
-        conceal = conceal or available_concealers(codec.card)[-1]
+        conceal = conceal or default_concealer(codec.card)
         if conceal not in CONCEALERS:
             raise UsageProblem(f"no concealer '{conceal}'; known: {', '.join(CONCEALERS)}")
         plan = Plan(header.height, header.width, codec.step)

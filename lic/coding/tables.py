@@ -11,6 +11,7 @@ machine that exports the weights; every decoder reads the integers.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -130,15 +131,14 @@ def gaussian_tables(n: int = 64, smallest: float = 0.11, step: float = 1 / 8) ->
     """Make tables of zero-mean Gaussians with scales ``smallest * exp(i * step)``.
 
     The symbol ``s`` gets the mass of ``[s - 1/2, s + 1/2]``, the escape that of both tails. For
-    export only: it needs scipy, and erfc may differ in its last bit between machines.
+    export only: erfc may differ in its last bit between machines.
 
     Args:
         n: Number of tables.
         smallest: Standard deviation of the first, in quantiser steps.
         step: Distance of neighbouring scales in nats.
     """
-    from scipy.special import erfc
-
+    erfc = np.vectorize(math.erfc, otypes=[np.float64])
     masses = []
     for scale in smallest * np.exp(np.arange(n) * step):
         half_width = int(min(MOST_HALF_WIDTH, max(1, np.ceil(_DEVIATIONS * scale))))

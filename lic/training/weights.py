@@ -106,7 +106,7 @@ def export_run(
         "crops": state["crops"],
         "seconds": round(state["seconds"]),
         "machine": state.get("machine", ""),
-        "validation": [[s, round(t), round(bd, 2)] for s, t, bd in state["valid"]],
+        "validation": [[s, round(t), float(f"{found:.5g}")] for s, t, found in state["valid"]],
     }
     training = {
         "runs": [*state["runs"], this_run],
