@@ -122,9 +122,9 @@ def eval_(**given: Any) -> None:
     goes on where it was. per_image.csv keeps the rows of earlier runs; the others are about the
     codecs of this one.
 
-    Codecs: hyperprior, acgc, segpic, each with an effort if you like (hyperprior@7), or with
-    another synthesis (hyperprior:fast); vqgan; jpeg, jpeg-progressive, webp, avif, avif-iq,
-    avif-444, jpeg2000, jxl, heic;
+    Codecs: hyperprior, acgc, segpic, each with what it is tuned for (hyperprior-psnr), an effort
+    (hyperprior@7) or another synthesis (hyperprior:natural) if you like; vqgan; jpeg,
+    jpeg-progressive, webp, avif, avif-iq, avif-444, jpeg2000, jxl, heic;
     compressai:NAME[@bf16][:LEVEL[:CHECKPOINT]], which has random weights without CHECKPOINT, good
     for timing alone.
 
