@@ -18,7 +18,7 @@ from lic.codecs.hyperprior import HyperpriorCodec
 from lic.codecs.registry import LEARNED, get_codec, load_codec
 from lic.container import parse_stream
 from lic.errors import UsageProblem
-from lic.evaluation.metrics import psnr
+from lic.evaluation.metrics import psnr, ssimulacra2
 from lic.pictures import Picture
 from lic.weights import find_weights
 
@@ -71,13 +71,31 @@ def test_effort_pays_with_the_weights_that_ship(quality):
     """Passes are stable with a latent that steers many others; it stays where it is."""
     from lic.codecs.registry import get_codec
 
-    codec, picture = get_codec("hyperprior"), Picture(photo(192, 256))
+    codec, picture = get_codec("hyperprior-psnr"), Picture(photo(192, 256))
     usual, refined, more = (
         cost(codec, picture, codec.encode(picture, quality, effort=e, reconstruct=True))
         for e in (5, 7, 8)
     )
     assert refined < 0.995 * usual
     assert more < 1.002 * refined
+
+
+@pytest.mark.parametrize("quality", [30, 60])
+def test_effort_raises_the_score_with_weights_for_eyes(quality):
+    from lic.codecs.registry import get_codec
+
+    codec, picture = get_codec("hyperprior-eyes"), Picture(photo(192, 256))
+
+    def coded(at: float, effort: int) -> tuple[int, float]:
+        found = codec.encode(picture, at, effort=effort, reconstruct=True)
+        score = ssimulacra2(picture.pixels, found.reconstruction.pixels)
+        assert score is not None
+        return len(found.data), score
+
+    (size, score), (refined_size, refined) = coded(quality, 5), coded(quality, 7)
+    larger_size, larger = coded(quality + 4, 5)
+    points_a_byte = (larger - score) / (larger_size - size)
+    assert refined - score > points_a_byte * (refined_size - size) + 0.3
 
 
 @pytest.mark.parametrize("family", LATENT)

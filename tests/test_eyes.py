@@ -211,3 +211,11 @@ def test_a_score_can_be_asked_for(monkeypatch):
         lic.encode(x, target_ssimulacra2=101)
     with pytest.raises(UsageProblem, match="give one of"):
         lic.encode(x, target_ssimulacra2=50, target_psnr=30)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 40), (33, 70)])
+def test_any_size_can_be_refined_for_eyes(size, weights):
+    x = photo(*size)
+    data = lic.encode(x, quality=60, effort=7, check=True)
+    assert lic.read_info(data)["weights"] == "ababab"
+    assert lic.decode(data).pixels.shape == x.shape
