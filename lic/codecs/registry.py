@@ -16,9 +16,7 @@ if TYPE_CHECKING:
     from lic.codecs.packeted import PacketCodec
 
 __all__ = [
-    "FAST",
     "LEARNED",
-    "NATURAL",
     "codec_for_stream",
     "codec_names",
     "get_codec",
@@ -30,12 +28,6 @@ __all__ = [
 
 LEARNED = ("hyperprior", "acgc", "segpic", "vqgan")
 """Families that write ``.lic`` files."""
-
-FAST = "fast"
-"""Name of a small synthesis: pictures sooner, a little further from the original."""
-
-NATURAL = "natural"
-"""Name of a synthesis whose pictures look like photographs where the usual ones are smooth."""
 
 _COMPRESSAI = "compressai:"
 _loaded: dict[str, Codec] = {}

@@ -119,7 +119,7 @@ class GlobalInterContext(nn.Module):
         known: Channels of the slices so far.
         hyper: Channels of the hyper features, which stand in the queries for the slice to come.
         width: Channels that come out.
-        heads: Of attention.
+        heads: Number of attention heads.
     """
 
     def __init__(self, known: int, hyper: int, width: int, heads: int = 2):

@@ -140,7 +140,7 @@ class GainModel(nn.Module):
 
         Args:
             rate: ``(N,)`` in [0, 1].
-            height, width: Of the latent grid.
+            height, width: Rows and columns of the latent grid.
         """
         spread = self.log_gains(rate) + self.deviations.log()[None, :, None, None]
         factor = spread.exp()

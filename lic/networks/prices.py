@@ -6,8 +6,10 @@ Training weighs losses by these prices, and an encoder that searches for better 
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["DISTANCE_PRICES", "EYES", "LAMBDAS", "price_of_rate"]
 

@@ -43,10 +43,10 @@ class TamingShape:
     Attributes:
         ch: Channels at full resolution.
         ch_mult: Factors on ``ch``, one a level; each level but the first halves the sides.
-        num_res_blocks: Of the encoder at each level; the decoder has one more.
+        num_res_blocks: Residual blocks of the encoder at each level; the decoder has one more.
         attention: Levels with attention.
         resamp_with_conv: Sides are halved and doubled with a convolution.
-        z_channels, double_z: Of the encoder's output.
+        z_channels, double_z: Channels of the encoder's output, and whether it has twice as many.
         embed: Channels of a codeword.
         top, bottom: Bits of an index at the finest and coarsest rung.
         gumbel: Indices come from logits over so many codewords instead of from distances; 0: no.

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lic.errors import InputError, UsageProblem
+from lic.networks.prices import LAMBDAS
 
 __all__ = [
     "DataConfig",
@@ -243,7 +244,7 @@ class Recipe:
 
     family: str
     loss: str = "mse"
-    lambdas: tuple[float, float] = (1.6e-4, 0.11)
+    lambdas: tuple[float, float] = LAMBDAS
     tilt: float = 0.5
     rdo_weight: float = 0.0
     hard_rate: bool = False

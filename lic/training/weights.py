@@ -61,6 +61,15 @@ def recipe_for(start: Start, recipe: Recipe) -> Recipe:
     return recipe if named else replace(recipe, network=asdict(start.shape))
 
 
+def _told(recipe: dict[str, Any]) -> dict[str, Any]:
+    """Return a recipe for a card: weights by name, since paths mean something on one machine."""
+    paths = (("synthesis", "codec"), ("restorer", "codec"), ("vqgan", "restorer"))
+    told = recipe | {section: dict(recipe[section]) for section, _ in paths}
+    for section, key in paths:
+        told[section][key] = Path(told[section][key]).stem
+    return told
+
+
 @dataclass(frozen=True)
 class Run:
     """What a run's folder holds: recipe, averaged networks, history, fitted tables if any."""
@@ -101,7 +110,7 @@ def export_run(
     check_target(folder, name, force=force)
     state = run.state
     this_run = {
-        "recipe": to_dict(run.recipe),
+        "recipe": _told(to_dict(run.recipe)),
         "steps": state["step"],
         "crops": state["crops"],
         "seconds": round(state["seconds"]),
