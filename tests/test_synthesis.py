@@ -338,3 +338,8 @@ def test_unknown_syntheses_are_named():
         find_synthesis(find_weights("hyperprior", path=TINY), "natural")
     with pytest.raises(UsageProblem, match="no natural synthesis"):
         get_codec("hyperprior:natural", weights=WEIGHTS)
+
+
+def test_a_card_names_weights_and_no_place(folder):
+    card = json.loads((folder / "tiny-fast.json").read_text())
+    assert card["training"]["runs"][-1]["recipe"]["synthesis"]["codec"] == "tiny-hyperprior"
